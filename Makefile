@@ -1,0 +1,42 @@
+# Everything a developer or a new user runs. Needs make and Python 3.11 or newer.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test test-agent-alone lint types proto check-generated bench dist clean
+
+$(STAMP): pyproject.toml proto/pyproject.toml agent/pyproject.toml collector/pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/pip install --quiet -e ./proto -e ./agent -e ./collector --group dev
+	touch $@
+
+test: $(STAMP)
+	$(BIN)/pytest -n 2 $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	cd proto && ../$(BIN)/buf lint
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+PROTOC_VENV := .venv-protoc
+$(PROTOC_VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(PROTOC_VENV)
+	$(PROTOC_VENV)/bin/pip install --quiet --upgrade "pip>=25.1"
+	$(PROTOC_VENV)/bin/pip install --quiet --group generate
+	touch $@
+
+proto: $(PROTOC_VENV)/.installed
+	$(PROTOC_VENV)/bin/python -m grpc_tools.protoc --proto_path=proto --python_out=proto --pyi_out=proto --grpc_python_out=proto \
+	  proto/pyrsyncbackup/v1/agent.proto proto/pyrsyncbackup/v1/relay.proto
+
+check-generated: proto
+	git diff --exit-code -- proto
+
+clean:
+	rm -rf $(VENV) $(PROTOC_VENV) .venv-agent build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis */build */*.egg-info

@@ -1,0 +1,1 @@
+"""The SQLite catalog: history and index of the store, behind functions that return plain values."""

@@ -1,0 +1,1 @@
+"""The `pyrsyncbackup` command."""

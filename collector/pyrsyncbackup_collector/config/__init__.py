@@ -1,0 +1,1 @@
+"""What the administrator wrote: TOML in, validated and frozen configuration out."""

@@ -1,0 +1,1 @@
+"""What the modules of the fleet are, as their agents offer them."""

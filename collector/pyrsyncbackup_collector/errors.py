@@ -1,0 +1,247 @@
+"""Every failure the collector can name, with its exit code and whether trying again can help.
+
+BackupError                 exit 1
+├── ConfigError             3   configuration (all problems at once)
+├── NotFound                4   no such host, module, snapshot or path
+├── ConnectError            5   retryable
+│   ├── HostUnreachable         name, address or port does not answer
+│   ├── SshRefused              sshd answered and does not let us in or forward (not retryable)
+│   ├── HostKeyUnknown          SSH host key not in known_hosts (not retryable)
+│   ├── HostKeyChanged          SSH host key differs from known_hosts (not retryable)
+│   ├── AgentUnreachable        SSH works, the agent's port does not answer
+│   ├── AgentKeyUnknown         not pinned, and not proven by the invitation (not retryable)
+│   ├── AgentKeyChanged         differs from the pinned one (not retryable)
+│   ├── AgentRefused            the agent does not trust our certificate (not retryable)
+│   ├── ProtocolMismatch        protocol ranges do not meet (not retryable)
+│   └── ConnectionLost          an open connection ended or went silent
+├── ModuleError             6
+│   ├── ModuleUnknown           the agent has no such module
+│   ├── ModuleNotReady          absent or invalid there
+│   ├── ModuleBusy              another lease holds it (retryable)
+│   └── HookFailed              a `before` hook failed there
+├── AgentBusy               6   the agent's limits are reached (retryable)
+├── AgentMisbehaved         7   the agent sent what no honest agent sends
+├── TransferFailed          8   rsync brought nothing and cannot say why (retryable)
+├── SandboxUnavailable      9   neither bubblewrap nor Landlock works here
+├── StoreError             10
+│   ├── StoreMissing            not there (not mounted?)
+│   ├── StoreBusy               another collector holds the lock
+│   ├── StoreFull               no space (retryable)
+│   ├── StoreReadOnly
+│   └── StoreDamaged            an object, manifest or log that does not fit
+├── CatalogError           11
+│   ├── CatalogLocked           (retryable)
+│   ├── CatalogDamaged
+│   └── CatalogMismatch         older than the store or of another store: rebuild
+├── RestoreError           12   the target cannot take it
+└── Cancelled             130   asked to stop
+"""
+
+from __future__ import annotations
+
+
+class BackupError(Exception):
+    """A failure with its cause in plain words and the next step.
+
+    `cause` and `hint` may hold text that came from a host: whoever prints them escapes control characters
+    (`pyrsyncbackup_collector.entry.printable`).
+    """
+
+    exit_code = 1
+    retryable = False
+
+    def __init__(self, cause: str, hint: str = "") -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """One line: the cause, then the next step."""
+        return f"{self.cause} ({self.hint})" if self.hint else self.cause
+
+
+class ConfigError(BackupError):
+    """The configuration is wrong; `problems` has one line for each fault."""
+
+    exit_code = 3
+
+    def __init__(self, problems: list[str], hint: str = "correct the file, then run `pyrsyncbackup check`") -> None:
+        super().__init__("; ".join(problems), hint)
+        self.problems = problems
+
+
+class NotFound(BackupError):
+    """No such host, module, snapshot or path."""
+
+    exit_code = 4
+
+
+class ConnectError(BackupError):
+    """The way to an agent does not work."""
+
+    exit_code = 5
+    retryable = True
+
+
+class HostUnreachable(ConnectError):
+    """Name, address or port does not answer."""
+
+
+class SshRefused(ConnectError):
+    """The SSH server answers and does not let us in, or does not forward."""
+
+    retryable = False
+
+
+class HostKeyUnknown(ConnectError):
+    """The SSH host key is not in known_hosts."""
+
+    retryable = False
+
+
+class HostKeyChanged(ConnectError):
+    """The SSH host key differs from known_hosts."""
+
+    retryable = False
+
+
+class AgentUnreachable(ConnectError):
+    """The SSH connection works, the agent's port does not answer."""
+
+
+class AgentKeyUnknown(ConnectError):
+    """The agent's certificate is neither pinned nor proven by the invitation."""
+
+    retryable = False
+
+
+class AgentKeyChanged(ConnectError):
+    """The agent's certificate differs from the pinned one."""
+
+    retryable = False
+
+
+class AgentRefused(ConnectError):
+    """The agent does not trust our certificate."""
+
+    retryable = False
+
+
+class ProtocolMismatch(ConnectError):
+    """The protocol ranges of agent and collector do not meet."""
+
+    retryable = False
+
+
+class ConnectionLost(ConnectError):
+    """An open connection ended, or went silent."""
+
+
+class ModuleError(BackupError):
+    """The agent cannot offer this module."""
+
+    exit_code = 6
+
+
+class ModuleUnknown(ModuleError):
+    """The agent has no module of that name."""
+
+
+class ModuleNotReady(ModuleError):
+    """The module is absent or invalid on that host."""
+
+
+class ModuleBusy(ModuleError):
+    """Another lease holds the module."""
+
+    retryable = True
+
+
+class HookFailed(ModuleError):
+    """A `before` hook failed on the host."""
+
+
+class AgentBusy(BackupError):
+    """The agent's limits are reached."""
+
+    exit_code = 6
+    retryable = True
+
+
+class AgentMisbehaved(BackupError):
+    """The agent sent what no honest agent sends; the pull ends, nothing of it is kept."""
+
+    exit_code = 7
+
+
+class TransferFailed(BackupError):
+    """The transfer brought nothing."""
+
+    exit_code = 8
+    retryable = True
+
+
+class SandboxUnavailable(BackupError):
+    """No sandbox works on this machine."""
+
+    exit_code = 9
+
+
+class StoreError(BackupError):
+    """The store cannot be used."""
+
+    exit_code = 10
+
+
+class StoreMissing(StoreError):
+    """The store is not there."""
+
+
+class StoreBusy(StoreError):
+    """Another collector holds the store's lock."""
+
+
+class StoreFull(StoreError):
+    """No space left."""
+
+    retryable = True
+
+
+class StoreReadOnly(StoreError):
+    """The store cannot be written."""
+
+
+class StoreDamaged(StoreError):
+    """An object, a manifest or a log does not fit."""
+
+
+class CatalogError(BackupError):
+    """The catalog cannot be used."""
+
+    exit_code = 11
+
+
+class CatalogLocked(CatalogError):
+    """Another process holds the catalog's lock."""
+
+    retryable = True
+
+
+class CatalogDamaged(CatalogError):
+    """The catalog is not a sound SQLite database."""
+
+
+class CatalogMismatch(CatalogError):
+    """The catalog is older than the store, or belongs to another store."""
+
+
+class RestoreError(BackupError):
+    """The target cannot take what is restored."""
+
+    exit_code = 12
+
+
+class Cancelled(BackupError):
+    """Asked to stop."""
+
+    exit_code = 130

@@ -1,0 +1,1 @@
+"""The hosts that are backed up and the route to each."""

@@ -1,0 +1,1 @@
+"""One pull: compare, hash, transfer in the sandbox, take in, commit."""

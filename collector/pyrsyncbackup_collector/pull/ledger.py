@@ -1,0 +1,71 @@
+"""What a pull needs of the catalog, declared by the one who needs it.
+
+Every method is one short transaction, may be called from any thread, and raises CatalogError alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Protocol
+
+from pyrsyncbackup_collector.store.snapshot import Change, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleMemory:
+    """What is remembered of the newest state of a module.
+
+    `sequence` is that of the newest snapshot the tokens belong to. `tokens` holds eight bytes, little endian, for each
+    entry of it, in its order; 0 is no token. `fingerprint` is that of the last settled complete listing, or b"".
+    """
+
+    sequence: int
+    tokens: bytes
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One content that is now an object in the store."""
+
+    sha256: str
+    size: int
+    stored_size: int
+    public: bool
+
+
+class Ledger(Protocol):
+    """The catalog, as a pull sees it."""
+
+    def memory(self, host: str, module: str) -> ModuleMemory | None:
+        """What is remembered of the module; None if it was never pulled."""
+        ...
+
+    def claimable_sizes(self, host: str, sizes: AbstractSet[int], *, share: bool) -> set[int]:
+        """Those of `sizes` (bytes) that some content has which this host may claim: sent by it before or, with `share`, public."""
+        ...
+
+    def pin_claimable(self, pull: str, host: str, claims: Sequence[tuple[str, bool]], *, share: bool) -> set[str]:
+        """Look up (sha256, public here) claims; pin for `pull` and return the digests that this host may claim and that are known.
+
+        A content counts as public only if a host that sent it said so and it is public here too.
+        """
+        ...
+
+    def record_objects(self, pull: str, host: str, objects: Sequence[StoredObject]) -> None:
+        """Make objects known, as sent by `host`, and pin them for `pull`. Call after the store's sync."""
+        ...
+
+    def commit(self, run: str, snapshot: Snapshot, changes: Iterable[Change], memory: ModuleMemory) -> None:
+        """Record a snapshot that lies in the store: its row, its changed paths, the memory; one transaction."""
+        ...
+
+    def remember(self, host: str, module: str, memory: ModuleMemory) -> None:
+        """Replace the memory of a module whose listing showed no difference."""
+        ...
+
+    def unpin(self, pull: str) -> None:
+        """Drop all pins of `pull`."""
+        ...

@@ -1,0 +1,1 @@
+"""Objects, manifests and logs on disk: the truth about snapshots."""

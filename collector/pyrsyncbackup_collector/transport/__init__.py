@@ -1,0 +1,1 @@
+"""From a route to an open, authenticated connection with an agent."""
