@@ -32,9 +32,10 @@ MAX_NAME: Final = 255
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """An entry with all its metadata and, for a file, the name of its content.
 
-    Bytes go in through `text_or_bytes` and come out of `path`, `target` and `link_to`. `mode` is the permission bits (& 07777), `mtime_s` seconds since 1970
-    rounded down and `mtime_ns` the nanoseconds above them, `size` and `allocated` bytes, `xattrs` name to value with ACLs
-    and capabilities in the kernel's form, `link_to` the earlier entry that is the same inode.
+    Bytes go in through `text_or_bytes` and come out of `path`, `target` and `link_to`. `mode` is the permission bits
+    (& 07777), `mtime_s` seconds since 1970 rounded down and `mtime_ns` the nanoseconds above them, `size` and
+    `allocated` bytes, `xattrs` name to value with ACLs and capabilities in the kernel's form, `link_to` the earlier
+    entry that is the same inode.
     """
 
     path_text: str = msgspec.field(default="", name="path")

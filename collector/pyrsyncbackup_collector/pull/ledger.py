@@ -44,11 +44,14 @@ class Ledger(Protocol):
         ...
 
     def claimable_sizes(self, host: str, sizes: AbstractSet[int], *, share: bool) -> set[int]:
-        """Those of `sizes` (bytes) that some content has which this host may claim: sent by it before or, with `share`, public."""
+        """Those of `sizes` (bytes) that some content has which this host may claim.
+
+        That is what it sent before or, with `share`, what is public.
+        """
         ...
 
     def pin_claimable(self, pull: str, host: str, claims: Sequence[tuple[str, bool]], *, share: bool) -> set[str]:
-        """Look up (sha256, public here) claims; pin for `pull` and return the digests that this host may claim and that are known.
+        """Look up (sha256, public here) claims; pin and return the digests that are known and this host may claim.
 
         A content counts as public only if a host that sent it said so and it is public here too.
         """

@@ -31,9 +31,9 @@ class Totals:
 class Snapshot:
     """One committed snapshot.
 
-    `name` is the manifest file's stem, as "000123-2026-11-22T214903Z"; `state` is "complete" or "partial"; `time` is the
-    collector's, seconds since 1970; `base` names the full manifest that a delta refers to; `digest` is the SHA-256 of
-    the manifest file, hexadecimal.
+    `name` is the manifest file's stem, as "000123-2026-11-22T214903Z"; `state` is "complete" or "partial"; `time` is
+    the collector's, seconds since 1970; `base` names the full manifest that a delta refers to; `digest` is the SHA-256
+    of the manifest file, hexadecimal.
     """
 
     host: str
