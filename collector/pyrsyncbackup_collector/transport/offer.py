@@ -93,12 +93,17 @@ class ModuleOffer:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An entry as listed now. `token` 0: not to be relied on. `root` 0: a directory above the roots."""
+    """An entry as listed now.
+
+    `token` is the digest of inode and ctime; `young` says that it is not to be kept. `root` is 0 for a directory above
+    the roots.
+    """
 
     entry: Entry
     token: int
     root: int
     error: ErrorKind | None = None
+    young: bool = False
 
 
 @dataclass(frozen=True, slots=True)

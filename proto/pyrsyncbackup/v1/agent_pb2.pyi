@@ -197,7 +197,7 @@ class ListEntriesResponse(_message.Message):
     def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., fingerprint: _Optional[_Union[Fingerprint, _Mapping]] = ...) -> None: ...
 
 class Entry(_message.Message):
-    __slots__ = ("path", "type", "mode", "uid", "gid", "user", "group", "size", "allocated", "mtime_s", "mtime_ns", "target", "device_major", "device_minor", "link_to", "xattrs", "public", "token", "root", "error")
+    __slots__ = ("path", "type", "mode", "uid", "gid", "user", "group", "size", "allocated", "mtime_s", "mtime_ns", "target", "device_major", "device_minor", "link_to", "xattrs", "public", "token", "young", "root", "error")
     PATH_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -216,6 +216,7 @@ class Entry(_message.Message):
     XATTRS_FIELD_NUMBER: _ClassVar[int]
     PUBLIC_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
+    YOUNG_FIELD_NUMBER: _ClassVar[int]
     ROOT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     path: bytes
@@ -236,9 +237,10 @@ class Entry(_message.Message):
     xattrs: _containers.RepeatedCompositeFieldContainer[Xattr]
     public: bool
     token: int
+    young: bool
     root: int
     error: EntryError
-    def __init__(self, path: _Optional[bytes] = ..., type: _Optional[_Union[EntryType, str]] = ..., mode: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., user: _Optional[bytes] = ..., group: _Optional[bytes] = ..., size: _Optional[int] = ..., allocated: _Optional[int] = ..., mtime_s: _Optional[int] = ..., mtime_ns: _Optional[int] = ..., target: _Optional[bytes] = ..., device_major: _Optional[int] = ..., device_minor: _Optional[int] = ..., link_to: _Optional[bytes] = ..., xattrs: _Optional[_Iterable[_Union[Xattr, _Mapping]]] = ..., public: bool = ..., token: _Optional[int] = ..., root: _Optional[int] = ..., error: _Optional[_Union[EntryError, _Mapping]] = ...) -> None: ...
+    def __init__(self, path: _Optional[bytes] = ..., type: _Optional[_Union[EntryType, str]] = ..., mode: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., user: _Optional[bytes] = ..., group: _Optional[bytes] = ..., size: _Optional[int] = ..., allocated: _Optional[int] = ..., mtime_s: _Optional[int] = ..., mtime_ns: _Optional[int] = ..., target: _Optional[bytes] = ..., device_major: _Optional[int] = ..., device_minor: _Optional[int] = ..., link_to: _Optional[bytes] = ..., xattrs: _Optional[_Iterable[_Union[Xattr, _Mapping]]] = ..., public: bool = ..., token: _Optional[int] = ..., young: bool = ..., root: _Optional[int] = ..., error: _Optional[_Union[EntryError, _Mapping]] = ...) -> None: ...
 
 class Xattr(_message.Message):
     __slots__ = ("name", "value")
