@@ -1,1 +1,98 @@
-"""The `pyrsyncbackup` command."""
+"""The `pyrsyncbackup` command.
+
+`main` is its one error border: whatever goes wrong below ends here as `error: cause`, `  next: hint` on stderr and the
+exit code of the error's class. A traceback is shown to nobody who did not ask for it with `--debug`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from pyrsyncbackup_collector.cli import screen
+from pyrsyncbackup_collector.errors import BackupError, Cancelled, ConfigError
+
+# What a shell reports for a program that SIGINT ended.
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line of this process and exit with its code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command line, report what goes wrong on stderr, and return the exit code."""
+    from pyrsyncbackup_collector.cli.app import app
+
+    debug = "--debug" in args
+    try:
+        app(args=list(args), prog_name="pyrsyncbackup", standalone_mode=True)
+        code = 0
+    except SystemExit as exit_:
+        code = exit_.code if isinstance(exit_.code, int) else int(bool(exit_.code))
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        code = _reader_is_gone()
+    except BackupError as error:
+        if debug:
+            traceback.print_exc()
+        _report(error)
+        code = error.exit_code
+    except Exception as error:  # noqa: BLE001 - the border: nobody above could say it better
+        code = _unexpected(error, debug=debug)
+    return _flushed(code)
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> None:
+    raise Cancelled("asked to stop by SIGTERM")
+
+
+def _flushed(code: int) -> int:
+    """Flush here, where a full disk or a closed pipe can still be told; at exit Python would print a traceback."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _reader_is_gone()
+    except OSError as error:
+        screen.error(f"the output could not be written: {error.strerror}")
+        return code or 1
+    return code
+
+
+def _reader_is_gone() -> int:
+    """As of `| head`: nobody reads any more, which is no failure worth a word."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
+
+
+def _report(error: BackupError) -> None:
+    if isinstance(error, ConfigError):
+        *others, last = error.problems or [error.cause]
+        for problem in others:
+            screen.error(problem)
+        screen.error(last, error.hint)
+    else:
+        screen.error(error.cause, error.hint)
+
+
+def _unexpected(error: Exception, *, debug: bool) -> int:
+    """A fault of this program: one line for the user, the rest where a developer finds it."""
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if debug:
+        traceback.print_exc()
+        screen.error(f"unexpected: {what}")
+        return 1
+    handle, name = tempfile.mkstemp(prefix="pyrsyncbackup-", suffix=".log")
+    with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as details:
+        traceback.print_exc(file=details)
+    screen.error(f"unexpected: {what}", f"this is a fault of pyrsyncbackup; the details are in {Path(name)}")
+    return 1

@@ -1,0 +1,60 @@
+"""Options and exit codes that commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+DEFAULT_CONFIG: Final = Path("/etc/pyrsyncbackup/collector.toml")
+CONFIG_VARIABLE: Final = "PYRSYNCBACKUP_CONFIG"
+
+# A pull or a restore that did its work, but not all of it.
+PARTIAL: Final = 13
+
+_MEANINGS: Final = {
+    0: "all went well",
+    1: "something else failed",
+    2: "the command line is wrong",
+    3: "the configuration is wrong",
+    4: "no such host, module, snapshot or path",
+    5: "a host or its agent cannot be reached, or trust is missing",
+    6: "the agent cannot offer the module now",
+    7: "the agent sent what no honest agent sends",
+    8: "the transfer failed",
+    9: "no sandbox works on this machine",
+    10: "the store cannot be used",
+    11: "the catalog cannot be used",
+    12: "the target cannot take what is restored",
+    PARTIAL: "partly done: each path that could not be read is listed",
+    130: "stopped by Ctrl-C or SIGTERM",
+}
+
+
+def exit_codes(*codes: int, **also: str) -> str:
+    """The end of a command's help: its exit codes, 2 and 3 included; `_14="..."` gives one a meaning of its own."""
+    meanings = {code: _MEANINGS[code] for code in (0, 1, 2, 3, *codes)}
+    meanings |= {int(name[1:]): meaning for name, meaning in also.items()}
+    lines = [f"{code:>5}  {meaning}" for code, meaning in sorted(meanings.items())]
+    return "\b\nExit codes:\n" + "\n".join(lines)
+
+
+def _nearest(context: typer.Context, value: Path | None) -> Path:
+    """The command's own --config, else the one before the command, else the environment's, else the default."""
+    root = context.find_root().params.get("config")
+    return value or (root if isinstance(root, Path) else DEFAULT_CONFIG)
+
+
+ConfigOption = Annotated[
+    Path,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        callback=_nearest,
+        show_default=False,
+        help=f"Configuration. [default: ${CONFIG_VARIABLE}, else {DEFAULT_CONFIG}]",
+    ),
+]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]

@@ -1,0 +1,117 @@
+"""What reaches a terminal: tables, lines, errors, JSON.
+
+Everything shown goes through here. Text that a host chose is escaped with `entry.printable`, and rich's markup is off,
+so that no name and no message can paint, move the cursor, or retitle a window. Colour and progress are for terminals;
+in a pipe there are plain, aligned lines without end-of-line blanks and without a limit of width.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+import msgspec
+from rich.console import Console, JustifyMethod
+from rich.table import Table
+from rich.text import Text
+
+from pyrsyncbackup_collector.entry import printable
+
+# Wide enough that no line is ever folded in a pipe, where the reader is a program.
+UNLIMITED = 10_000
+
+GOOD, BAD, DOUBT, QUIET, TITLE = "green", "red", "yellow", "dim", "bold"
+
+
+def _console(stream: IO[str], *, stderr: bool) -> Console:
+    width = None if stream.isatty() else UNLIMITED
+    return Console(file=stream, stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+
+def out() -> Console:
+    """Standard output: what was asked for."""
+    return _console(sys.stdout, stderr=False)
+
+
+def err() -> Console:
+    """Standard error: what goes on, and what went wrong."""
+    return _console(sys.stderr, stderr=True)
+
+
+def text(value: str | bytes | int, style: str = "") -> Text:
+    """`value` as text that cannot do anything to a terminal."""
+    return Text(printable(str(value) if isinstance(value, int) else value), style=style)
+
+
+def say(value: str | bytes = "", style: str = "") -> None:
+    """One line of the answer."""
+    out().print(text(value, style), soft_wrap=True)
+
+
+def note(value: str | bytes, style: str = QUIET) -> None:
+    """One line about the work, on stderr: it stays apart from the answer."""
+    err().print(text(value, style), soft_wrap=True)
+
+
+def error(cause: str, hint: str = "") -> None:
+    """`error: cause`, and below it the next step."""
+    console = err()
+    console.print(Text.assemble(("error: ", f"bold {BAD}"), text(cause)), soft_wrap=True)
+    if hint:
+        console.print(Text.assemble(("  next: ", "bold"), text(hint)), soft_wrap=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its heading, `right` for numbers, `fold` where the text may take several lines when space is short."""
+
+    heading: str
+    right: bool = False
+    fold: bool = False
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[Text | str]], *, title: str = "") -> None:
+    """Print `rows` in aligned columns; a plain string in a row is escaped like everything else."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=TITLE, show_edge=False)
+    for column in columns:
+        justify: JustifyMethod = "right" if column.right else "left"
+        grid.add_column(column.heading, justify=justify, overflow="fold", no_wrap=not column.fold)
+    for row in rows:
+        grid.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
+    if title:
+        say(title, TITLE)
+    _print_stripped(grid)
+
+
+def _print_stripped(grid: Table) -> None:
+    console = out()
+    if console.is_terminal:
+        console.print(grid)
+        return
+    with console.capture() as captured:
+        console.print(grid)
+    for line in captured.get().splitlines():
+        console.file.write(line.rstrip() + "\n")
+
+
+def facts(pairs: Iterable[tuple[str, Text | str]]) -> None:
+    """Print `name  value` lines, names aligned: the facts about one thing."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    grid.add_column(no_wrap=True, style=QUIET)
+    grid.add_column(overflow="fold")
+    for name, value in pairs:
+        grid.add_row(name, value if isinstance(value, Text) else text(value))
+    _print_stripped(grid)
+
+
+def json(document: object) -> None:
+    """Print one JSON document: keys are stable, text of hosts is escaped by JSON itself."""
+    encoded = msgspec.json.format(msgspec.json.encode(document), indent=2)
+    sys.stdout.write(_ascii_controls(encoded.decode()) + "\n")
+
+
+def _ascii_controls(document: str) -> str:
+    """JSON leaves DEL and C1 controls as they are, and some terminals obey those: escape them too."""
+    return "".join(f"\\u{ord(char):04x}" if "\x7f" <= char <= "\x9f" else char for char in document)

@@ -1,0 +1,96 @@
+"""`run` is the error border: every failure ends as a line for people and a code for scripts."""
+
+import errno
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from pyrsyncbackup_collector import cli, errors
+from pyrsyncbackup_collector.cli import app as tree
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Make `pyrsyncbackup` raise what the test gives."""
+
+    def fail_with(exception):
+        def app(**_):
+            raise exception
+
+        monkeypatch.setattr(tree, "app", app)
+
+    return fail_with
+
+
+def test_an_expected_failure_is_its_cause_and_the_next_step(failing, capsys):
+    failing(errors.HostUnreachable("web1: port 22 does not answer", "is the host up?"))
+    assert cli.run(["status"]) == 5
+    assert capsys.readouterr().err == "error: web1: port 22 does not answer\n  next: is the host up?\n"
+
+
+def test_each_problem_of_a_configuration_has_its_line(failing, capsys):
+    failing(errors.ConfigError(["a.toml: x: wrong", "a.toml: y: wrong"]))
+    assert cli.run(["status"]) == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["error: a.toml: x: wrong", "error: a.toml: y: wrong"]
+    assert lines[2].startswith("  next: ")
+
+
+def test_words_of_a_host_in_an_error_are_escaped(failing, capsys):
+    failing(errors.HookFailed("it said \x1b[2J\n[/bold]", "\x07"))
+    assert cli.run(["pull", "web1"]) == 6
+    assert capsys.readouterr().err == "error: it said \\x1b[2J\\n[/bold]\n  next: \\x07\n"
+
+
+def test_a_fault_of_ours_is_one_line_and_a_file_with_the_details(failing, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    failing(ZeroDivisionError("division by zero"))
+    assert cli.run(["status"]) == 1
+    shown = capsys.readouterr().err
+    assert "Traceback" not in shown
+    assert shown.startswith("error: unexpected: ZeroDivisionError: division by zero\n")
+    details = Path(shown.rsplit(" ", 1)[1].strip())
+    assert "Traceback" in details.read_text()
+    assert details.stat().st_mode & 0o777 == 0o600
+
+
+def test_debug_shows_the_traceback(failing, capsys):
+    failing(errors.NotFound("no such host"))
+    assert cli.run(["--debug", "status"]) == 4
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("exception", "code"), [(KeyboardInterrupt(), 130), (errors.Cancelled("asked to stop"), 130), (SystemExit(7), 7)]
+)
+def test_ways_to_end_have_their_codes(failing, exception, code):
+    failing(exception)
+    assert cli.run(["status"]) == code
+
+
+def test_every_error_class_has_an_exit_code_of_the_documented_range():
+    def tree_of(cls):
+        yield cls
+        for child in cls.__subclasses__():
+            yield from tree_of(child)
+
+    assert {cls.exit_code for cls in tree_of(errors.BackupError)} <= {1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 130}
+
+
+def test_a_wrong_command_line_is_code_2_with_a_suggestion(capsys):
+    assert cli.run(["statsu"]) == 2
+    assert "No such command" in capsys.readouterr().err
+
+
+class FullDisk(io.StringIO):
+    def flush(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_below_stdout_is_told(failing, capsys):
+    failing(SystemExit(0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", FullDisk())
+        assert cli.run(["status"]) == 1
+    assert "No space left on device" in capsys.readouterr().err
