@@ -1,0 +1,211 @@
+"""Read collector.toml and hosts.d/*.toml beside it: everything is right, or all problems are told at once.
+
+Each problem is one line: file, line where it can be had, key, what is wrong. Nothing is opened or created but the
+configuration files themselves.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar, get_args
+
+import tomllib
+from pydantic import BaseModel, ValidationError
+
+from pyrsyncbackup_collector.config.lines import Location, line_of, locate
+from pyrsyncbackup_collector.config.model import CollectorFile, Config, HostConfig, HostsFile, Rule
+from pyrsyncbackup_collector.errors import ConfigError
+
+DEFAULT_FILE: Final = Path("/etc/pyrsyncbackup/collector.toml")
+HOSTS_DIRECTORY: Final = "hosts.d"
+
+M = TypeVar("M", bound=HostsFile)
+
+
+@dataclass
+class _Source:
+    """One file while it is read."""
+
+    path: Path
+    lines: dict[Location, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def problem(self, location: Location, text: str) -> None:
+        """Note that something is wrong with the key at `location` (empty: with the file)."""
+        line = line_of(self.lines, location)
+        place = f"{self.path}:{line}" if line else f"{self.path}"
+        key = _key(location)
+        self.problems.append(f"{place}: {key}: {text}" if key else f"{place}: {text}")
+
+
+def load(path: Path) -> Config:
+    """The configuration of `path` and the hosts.d beside it. Raises ConfigError with all problems."""
+    path = path.absolute()
+    source = _Source(path)
+    main = _read(source, CollectorFile)
+    problems = source.problems
+    hosts: list[tuple[_Source, Location, HostConfig]] = _hosts(source, main)
+    rules: list[Rule] = list(main.rule) if main else []
+    for extra in sorted((path.parent / HOSTS_DIRECTORY).glob("*.toml")):
+        source = _Source(extra)
+        part = _read(source, HostsFile)
+        hosts += _hosts(source, part)
+        rules += part.rule if part else ()
+        problems += source.problems
+    problems += _duplicates(hosts)
+    if problems or main is None:
+        raise ConfigError(problems)
+    return _assemble(path, main, tuple(rules), tuple(host for _, _, host in hosts))
+
+
+def _read(source: _Source, model: type[M]) -> M | None:
+    try:
+        text = source.path.read_text(encoding="utf-8")
+        raw = tomllib.loads(text)
+    except FileNotFoundError:
+        source.problem((), "does not exist; `pyrsyncbackup init DIR` writes a first configuration")
+        return None
+    except OSError as error:
+        source.problem((), f"cannot be read: {error.strerror}")
+        return None
+    except UnicodeDecodeError:
+        source.problem((), "is not UTF-8 text")
+        return None
+    except tomllib.TOMLDecodeError as error:
+        source.problem((), f"is not valid TOML: {_lower(str(error))}")
+        return None
+    source.lines = locate(text)
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+        for fault in sorted(faults, key=lambda fault: line_of(source.lines, fault["loc"]) or 0):
+            source.problem(fault["loc"], _explain(fault, model))
+        return None
+
+
+def _hosts(source: _Source, part: HostsFile | None) -> list[tuple[_Source, Location, HostConfig]]:
+    if part is None:
+        return []
+    return [(source, ("host", index, "name"), host) for index, host in enumerate(part.host)]
+
+
+def _duplicates(hosts: list[tuple[_Source, Location, HostConfig]]) -> list[str]:
+    problems: list[str] = []
+    first: dict[str, str] = {}
+    for source, location, host in hosts:
+        line = line_of(source.lines, location)
+        place = f"{source.path}:{line}" if line else f"{source.path}"
+        if host.name in first:
+            problems.append(f'{place}: {_key(location)}: "{host.name}" is defined already in {first[host.name]}')
+        else:
+            first[host.name] = place
+    return problems
+
+
+def _assemble(path: Path, main: CollectorFile, rules: tuple[Rule, ...], hosts: tuple[HostConfig, ...]) -> Config:
+    base = path.parent
+
+    def absolute(value: Path) -> Path:
+        return base / value.expanduser()
+
+    return Config(
+        file=path,
+        store=absolute(main.store),
+        catalog=absolute(main.catalog),
+        state=absolute(main.state) if main.state else base,
+        runtime=absolute(main.runtime) if main.runtime else _default_runtime(path),
+        sandbox=main.sandbox,
+        limits=main.limits,
+        policy=main.policy,
+        rules=rules,
+        hosts=tuple(_with_paths(host, absolute) for host in hosts),
+    )
+
+
+def _with_paths(host: HostConfig, absolute: Any) -> HostConfig:
+    changes = {
+        name: absolute(value) for name in ("key", "known_hosts") if (value := getattr(host.ssh, name)) is not None
+    }
+    return host.model_copy(update={"ssh": host.ssh.model_copy(update=changes)}) if changes else host
+
+
+def _default_runtime(path: Path) -> Path:
+    """A short private directory, as Unix sockets allow 107 bytes; one for each configuration file."""
+    own = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    if os.access("/run/pyrsyncbackup", os.W_OK) or os.geteuid() == 0:
+        return Path("/run/pyrsyncbackup", own)
+    session = os.environ.get("XDG_RUNTIME_DIR")
+    if session and os.access(session, os.W_OK):
+        return Path(session, "pyrsyncbackup", own)
+    return Path(tempfile.gettempdir(), f"pyrsyncbackup-{os.geteuid()}", own)
+
+
+def _key(location: Location) -> str:
+    """As in `host[1].ssh.port`; positions count from 1."""
+    text = ""
+    for part in location:
+        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _explain(fault: Any, model: type[BaseModel]) -> str:
+    kind, given, context = fault["type"], fault["input"], fault.get("ctx", {})
+    if kind == "extra_forbidden":
+        return "unknown key" + _suggestion(str(fault["loc"][-1]), _known_keys(model, fault["loc"][:-1]))
+    if kind == "value_error":
+        return str(context["error"])
+    sentences = {
+        "missing": "is missing",
+        "string_type": f"must be text, not {_shown(given)}",
+        "int_type": f"must be a whole number, not {_shown(given)}",
+        "int_from_float": f"must be a whole number, not {_shown(given)}",
+        "bool_type": f"must be true or false, not {_shown(given)}",
+        "greater_than_equal": f"must be at least {context.get('ge')}, not {_shown(given)}",
+        "less_than_equal": f"must be at most {context.get('le')}, not {_shown(given)}",
+        "literal_error": f"must be {_quoted(context.get('expected', ''))}, not {_shown(given)}",
+        "model_type": f"must be a table, not {_shown(given)}",
+        "tuple_type": f"must be a list, not {_shown(given)}",
+    }
+    return sentences.get(kind, _lower(fault["msg"]))
+
+
+def _known_keys(model: type[BaseModel], location: Location) -> list[str]:
+    for part in location:
+        if isinstance(part, str):
+            model = _model_in(model.model_fields[part].annotation)
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(found for argument in get_args(annotation) if (found := _model_in(argument)) is not BaseModel)
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f'; did you mean "{near[0]}"?' if near else f"; known are {', '.join(known)}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a table"
+    return "a list" if isinstance(value, list | tuple) else str(value)
+
+
+def _quoted(expected: str) -> str:
+    return expected.replace("'", '"')
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,205 @@
+"""The shape of the configuration files: every key, its type, its default.
+
+It holds the rules for single values. What concerns several of them (names used twice, paths that are relative) is the
+business of `load`; which of several policies counts is that of `policy`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pyrsyncbackup import DEFAULT_AGENT_PORT, valid_name
+
+from pyrsyncbackup_collector.config import quantities
+
+_HOSTNAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*\.?\Z")
+_USER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]*\$?\Z")
+
+
+def _name(value: str) -> str:
+    if not valid_name(value):
+        raise ValueError(
+            f'"{value}" is not a name: it begins with a-z or 0-9, goes on with these, ".", "_" or "-", '
+            "and has at most 63 characters"
+        )
+    return value
+
+
+def _address(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        if not _HOSTNAME.match(value):
+            raise ValueError(f'"{value}" is neither a host name nor an IP address') from None
+    return value
+
+
+def _user(value: str) -> str:
+    if not _USER.match(value):
+        raise ValueError(f'"{value}" is not a user name')
+    return value
+
+
+def _path(value: object) -> Path:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("must be the path of a file or directory, as text")
+    return Path(value)
+
+
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _before(check: Callable[[object], object]) -> BeforeValidator:
+    return BeforeValidator(check)
+
+
+Duration = Annotated[float, _before(quantities.duration)]
+Size = Annotated[int, _before(quantities.size)]
+Glob = Annotated[str, _before(quantities.glob)]
+FilePath = Annotated[Path, _before(_path)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Strict(BaseModel):
+    """No conversion between types, no unknown keys, no change after loading."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class Limits(Strict):
+    """How much at a time. Sizes in bytes, durations in seconds."""
+
+    pulls: Annotated[int, Field(ge=1, le=512)] = 8
+    checks: Annotated[int, Field(ge=1, le=512)] = 32
+    # sshtunnel waits with select(), which ends at file descriptor 1023: of 500 tunnels in one process 480 failed.
+    tunnels: Annotated[int, Field(ge=1, le=250)] = 100
+    per_host: Annotated[int, Field(ge=1, le=16)] = 1
+    max_entries: Count = 10_000_000
+    max_file_size: Size = 1 << 40
+    max_module_size: Size = 10 << 40
+    # One batch is one rsync: large enough to forget its 30 ms start, small enough to lose little when it is cut.
+    batch_files: Count = 5_000
+    batch_size: Size = 1 << 30
+    connect: Duration = 30.0
+    idle: Duration = 120.0
+    check: Duration = 300.0
+    list: Duration = 3600.0
+    # Nothing at all arrives for this long: the connection counts as lost.
+    stall: Duration = 300.0
+
+
+class Keep(Strict):
+    """Retention: how many of each kind stay, `within` in seconds. Nothing set keeps everything."""
+
+    last: Annotated[int, Field(ge=0)] | None = None
+    hourly: Annotated[int, Field(ge=0)] | None = None
+    daily: Annotated[int, Field(ge=0)] | None = None
+    weekly: Annotated[int, Field(ge=0)] | None = None
+    monthly: Annotated[int, Field(ge=0)] | None = None
+    yearly: Annotated[int, Field(ge=0)] | None = None
+    within: Duration | None = None
+
+    @model_validator(mode="after")
+    def _keeps_something(self) -> Keep:
+        if self.model_fields_set and not any(getattr(self, name) for name in self.model_fields_set):
+            raise ValueError("keeps nothing; leave `keep` out to keep everything")
+        return self
+
+
+class PolicySettings(Strict):
+    """A policy as far as it is written: `model_fields_set` says which keys are. Durations in seconds."""
+
+    check: Annotated[float | None, _before(quantities.duration_or_off)] = None
+    pull: Duration | None = None
+    keep: Keep | None = None
+    share: Annotated[bool | None, _before(quantities.switch)] = None
+    enabled: bool | None = None
+    bwlimit: Size | None = None
+
+
+class Rule(PolicySettings):
+    """A policy for the modules of the hosts whose names match."""
+
+    hosts: Glob = "*"
+    modules: Glob = "*"
+
+    @model_validator(mode="after")
+    def _sets_something(self) -> Rule:
+        if not self.model_fields_set - {"hosts", "modules"}:
+            raise ValueError("sets nothing: a rule has at least one of check, pull, keep, share, enabled, bwlimit")
+        return self
+
+
+class SshConfig(Strict):
+    """How to log in. No key: the collector's own."""
+
+    user: Annotated[str, AfterValidator(_user)] = "pyrsyncbackup"
+    port: Port = 22
+    key: FilePath | None = None
+    known_hosts: FilePath | None = None
+
+
+class ModuleFilter(Strict):
+    """Which of the offered modules are pulled: those that match `include` and no pattern of `exclude`."""
+
+    include: Annotated[tuple[Glob, ...], _before(_tuple)] = ("*",)
+    exclude: Annotated[tuple[Glob, ...], _before(_tuple)] = ()
+
+
+class HostConfig(Strict):
+    """One host. No address: its name is. `bwlimit` in bytes a second."""
+
+    name: Annotated[str, AfterValidator(_name)]
+    address: Annotated[str, AfterValidator(_address)] | None = None
+    ssh: SshConfig = SshConfig()
+    agent_port: Port = DEFAULT_AGENT_PORT
+    transport: Literal["sshtunnel", "direct"] = "sshtunnel"
+    modules: ModuleFilter = ModuleFilter()
+    bwlimit: Size | None = None
+    enabled: bool = True
+    trust: Literal["first-use", "pinned"] = "first-use"
+
+
+class HostsFile(Strict):
+    """A file of hosts.d."""
+
+    host: Annotated[tuple[HostConfig, ...], _before(_tuple)] = ()
+    rule: Annotated[tuple[Rule, ...], _before(_tuple)] = ()
+
+
+class CollectorFile(HostsFile):
+    """collector.toml."""
+
+    store: FilePath
+    catalog: FilePath
+    state: FilePath | None = None
+    runtime: FilePath | None = None
+    sandbox: Literal["require", "off"] = "require"
+    limits: Limits = Limits()
+    policy: PolicySettings = PolicySettings()
+
+
+@dataclass(frozen=True)
+class Config:
+    """All files together. Paths are absolute; `state` is the private directory of keys, pins and invitations,
+    `runtime` that of sockets. Rules and hosts are in the order of the files.
+    """
+
+    file: Path
+    store: Path
+    catalog: Path
+    state: Path
+    runtime: Path
+    sandbox: Literal["require", "off"]
+    limits: Limits
+    policy: PolicySettings
+    rules: tuple[Rule, ...]
+    hosts: tuple[HostConfig, ...]

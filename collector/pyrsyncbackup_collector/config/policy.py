@@ -1,0 +1,88 @@
+"""Which policy counts for one module of one host: a pure function over what is written and what the host proposes.
+
+From weakest to strongest: built-in defaults, the module's hints, [policy], each matching [[rule]] in its order; for
+`bwlimit` also the host's own. A key counts as a whole: a later `keep` replaces an earlier one. Hints come from the
+host, so they are bounded, and none for `keep` is taken: a host that was taken over cannot shorten its history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Final, Protocol
+
+from pyrsyncbackup_collector.config import quantities
+from pyrsyncbackup_collector.config.model import Config, Keep, PolicySettings
+
+# What happens where nobody wrote anything.
+DEFAULT_CHECK: Final = 15 * 60.0
+DEFAULT_PULL: Final = 86400.0
+
+KEEP_ALL: Final = Keep()
+
+# A hint below this would let a host keep the collector busy, one above would let it hide from being listed.
+_SHORTEST_HINT: Final = 60.0
+_LONGEST_HINT: Final = 30 * 86400.0
+
+
+class Hints(Protocol):
+    """What a module's definition proposes, as it came from the host."""
+
+    @property
+    def check(self) -> str | None:
+        """Duration between checks, as text."""
+        ...
+
+    @property
+    def pull(self) -> str | None:
+        """Duration between full listings, as text."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What counts for one module. Durations in seconds, `bwlimit` in bytes a second.
+
+    `check` None: no checks, it is pulled by interval only. `share` says whether content that other hosts published
+    may stand in for a transfer.
+    """
+
+    check: float | None = DEFAULT_CHECK
+    pull: float = DEFAULT_PULL
+    keep: Keep = KEEP_ALL
+    share: bool = True
+    enabled: bool = True
+    bwlimit: int | None = None
+
+
+def effective(config: Config, host: str, module: str, hints: Hints | None = None) -> Policy:
+    """The policy of `module` on `host`; a host that is not configured gets rules by its name alike."""
+    values: dict[str, Any] = dict(_hinted(hints)) if hints else {}
+    for settings in _written(config, host, module):
+        values.update(
+            (key, value)
+            for key in PolicySettings.model_fields
+            if key in settings.model_fields_set and ((value := getattr(settings, key)) is not None or key == "check")
+        )
+    for entry in config.hosts:
+        if entry.name == host and entry.bwlimit is not None:
+            values["bwlimit"] = entry.bwlimit
+    return Policy(**values)
+
+
+def _written(config: Config, host: str, module: str) -> Iterator[PolicySettings]:
+    yield config.policy
+    for rule in config.rules:
+        if fnmatchcase(host, rule.hosts) and fnmatchcase(module, rule.modules):
+            yield rule
+
+
+def _hinted(hints: Hints) -> Iterator[tuple[str, float]]:
+    for key, text in (("check", hints.check), ("pull", hints.pull)):
+        if text:
+            try:
+                seconds = quantities.duration(text)
+            except ValueError:
+                continue
+            yield key, min(max(seconds, _SHORTEST_HINT), _LONGEST_HINT)

@@ -1,0 +1,125 @@
+"""Each fault of the configuration has its own full sentence, with file, line and key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pyrsyncbackup_collector.config import load
+from pyrsyncbackup_collector.errors import ConfigError
+
+GOOD = 'store = "store"\ncatalog = "catalog.sqlite"\n'
+
+# (lines after the two good ones, the problem without "FILE:")
+MAIN_FAULTS = [
+    ("stor = 3", '3: stor: unknown key; did you mean "store"?'),
+    ('state = ""', "3: state: must be the path of a file or directory, as text"),
+    ("state = 5", "3: state: must be the path of a file or directory, as text"),
+    ('sandbox = "none"', '3: sandbox: must be "require" or "off", not "none"'),
+    ("[limits]\npulls = 0", "4: limits.pulls: must be at least 1, not 0"),
+    ("[limits]\ntunnels = 1000", "4: limits.tunnels: must be at most 250, not 1000"),
+    ("[limits]\nchecks = true", "4: limits.checks: must be a whole number, not true"),
+    ("[limits]\npull = 4", '4: limits.pull: unknown key; did you mean "pulls"?'),
+    (
+        '[limits]\nmax_file_size = "big"',
+        '4: limits.max_file_size: "big" is not a size: write it as 500M, 20GiB or a number of bytes',
+    ),
+    (
+        '[limits]\nidle = "2 minutes"',
+        '4: limits.idle: "2 minutes" is not a duration: write it as 90s, 15m, 1h30m, 1d or 2w',
+    ),
+    (
+        "[policy]\ncheck = 15",
+        '4: policy.check: 15 is not a duration: write it as text with a unit, such as "15s"',
+    ),
+    (
+        '[policy]\npull = "30m1h"',
+        '4: policy.pull: "30m1h" is not a duration: write it as 90s, 15m, 1h30m, 1d or 2w',
+    ),
+    ('[policy]\npull = "0s"', '4: policy.pull: "0s" is out of range: durations are from 1s to 100y'),
+    ('[policy]\nshare = "maybe"', '4: policy.share: must be "on" or "off", not "maybe"'),
+    ("[policy]\nkeep = 3", "4: policy.keep: must be a table, not 3"),
+    ("[policy]\nkeep = { last = -1 }", "4: policy.keep.last: must be at least 0, not -1"),
+    ("[policy]\nkeep = { last = 0 }", "4: policy.keep: keeps nothing; leave `keep` out to keep everything"),
+    ("[policy.keep]\ndayly = 3", '4: policy.keep.dayly: unknown key; did you mean "daily"?'),
+    ("[policy.keep]\ndaily = 3.5", "4: policy.keep.daily: must be a whole number, not 3.5"),
+    (
+        '[[rule]]\nhosts = "db*"',
+        "3: rule[1]: sets nothing: a rule has at least one of check, pull, keep, share, enabled, bwlimit",
+    ),
+    (
+        '[[rule]]\nhosts = "db["\ncheck = "1h"',
+        "4: rule[1].hosts: \"db[\" is not a name pattern: names have a-z, 0-9, '.', '_', '-'; "
+        "patterns also *, ? and [...]",
+    ),
+    ('[[rule]]\nhost = "db*"\ncheck = "1h"', '4: rule[1].host: unknown key; did you mean "hosts"?'),
+    ("rule = 5", "3: rule: must be a list, not 5"),
+    ("[limits", " is not valid TOML: expected ']' at the end of a table declaration (at line 3, column 8)"),
+]
+
+HOST_FAULTS = [
+    ('adress = "x"', '3: host[1].adress: unknown key; did you mean "address"?'),
+    ('address = "a b"', '3: host[1].address: "a b" is neither a host name nor an IP address'),
+    ('address = "-oProxyCommand=x"', '3: host[1].address: "-oProxyCommand=x" is neither a host name nor an IP address'),
+    ("agent_port = 70000", "3: host[1].agent_port: must be at most 65535, not 70000"),
+    ('transport = "ssh"', '3: host[1].transport: must be "sshtunnel" or "direct", not "ssh"'),
+    ('trust = "always"', '3: host[1].trust: must be "first-use" or "pinned", not "always"'),
+    ('enabled = "yes"', '3: host[1].enabled: must be true or false, not "yes"'),
+    ('ssh = { port = "22" }', '3: host[1].ssh.port: must be a whole number, not "22"'),
+    ('ssh = { user = "-l" }', '3: host[1].ssh.user: "-l" is not a user name'),
+    ('[host.ssh]\nusr = "x"', '4: host[1].ssh.usr: unknown key; did you mean "user"?'),
+    ('modules = { include = "x" }', '3: host[1].modules.include: must be a list, not "x"'),
+    ("modules = { only = [] }", "3: host[1].modules.only: unknown key; known are include, exclude"),
+]
+
+
+def problems(path: Path) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize(("text", "expected"), MAIN_FAULTS)
+def test_a_fault_in_the_main_file_is_told_with_line_and_key(tmp_path: Path, text: str, expected: str) -> None:
+    file = tmp_path / "collector.toml"
+    file.write_text(GOOD + text + "\n")
+    assert problems(file) == [f"{file}:{expected}"]
+
+
+@pytest.mark.parametrize(("text", "expected"), HOST_FAULTS)
+def test_a_fault_in_a_host_file_is_told_with_line_and_key(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "collector.toml").write_text(GOOD)
+    (tmp_path / "hosts.d").mkdir()
+    file = tmp_path / "hosts.d" / "web.toml"
+    file.write_text(f'[[host]]\nname = "web1"\n{text}\n')
+    assert problems(tmp_path / "collector.toml") == [f"{file}:{expected}"]
+
+
+def test_all_problems_of_all_files_come_at_once(tmp_path: Path) -> None:
+    main, first, second = tmp_path / "collector.toml", tmp_path / "hosts.d/a.toml", tmp_path / "hosts.d/b.toml"
+    first.parent.mkdir()
+    main.write_text('stor = "x"\ncatalog = 3\n')
+    first.write_text('[[host]]\nname = "web1"\n')
+    second.write_text('[[host]]\nname = "db1"\n[[host]]\nname = "web1"\n[[host]]\nname = "web1"\n')
+    assert problems(main) == [
+        f"{main}: store: is missing",
+        f'{main}:1: stor: unknown key; did you mean "store"?',
+        f"{main}:2: catalog: must be the path of a file or directory, as text",
+        f'{second}:4: host[2].name: "web1" is defined already in {first}:2',
+        f'{second}:6: host[3].name: "web1" is defined already in {first}:2',
+    ]
+
+
+def test_a_missing_file_names_the_command_that_makes_one(tmp_path: Path) -> None:
+    file = tmp_path / "collector.toml"
+    assert problems(file) == [f"{file}: does not exist; `pyrsyncbackup init DIR` writes a first configuration"]
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "collector.toml"
+    file.write_bytes(b'store = "\xff"\n')
+    assert problems(file) == [f"{file}: is not UTF-8 text"]
+
+
+def test_a_directory_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    assert problems(tmp_path) == [f"{tmp_path}: cannot be read: Is a directory"]

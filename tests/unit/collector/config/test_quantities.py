@@ -1,0 +1,41 @@
+"""Durations and sizes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyrsyncbackup_collector.config import quantities
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("15m", 900), ("1h30m", 5400), ("1d", 86400), ("2w", 1209600), ("1y", 31536000), ("1w1d1s", 691201)],
+)
+def test_a_duration_is_read(text: str, seconds: float) -> None:
+    assert quantities.duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "15", "m", "1.5h", "-1h", "1h 30m", "1m1h", "1h1h", "101y", "0s", "１h", None, 3])
+def test_what_is_no_duration_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match=r"is not a duration|is out of range"):
+        quantities.duration(text)
+
+
+@given(st.integers(min_value=1, max_value=100 * 365 * 86400))
+def test_what_is_shown_is_read_again(seconds: int) -> None:
+    assert quantities.duration(quantities.show_duration(seconds)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(4096, 4096), ("4096", 4096), ("64K", 65536), ("1.5GiB", 3 << 29), ("2 MB", 2 << 20), ("1T", 1 << 40)],
+)
+def test_a_size_is_read(value: object, expected: int) -> None:
+    assert quantities.size(value) == expected
+
+
+@pytest.mark.parametrize("value", [0, -1, True, "", "K", "-1K", "1X", "0.1", 1.5])
+def test_what_is_no_size_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match=r"is not a size|is out of range"):
+        quantities.size(value)
