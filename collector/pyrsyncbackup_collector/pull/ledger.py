@@ -5,7 +5,7 @@ Every method is one short transaction, may be called from any thread, and raises
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
@@ -61,8 +61,16 @@ class Ledger(Protocol):
         """Make objects known, as sent by `host`, and pin them for `pull`. Call after the store's sync."""
         ...
 
+    def known(self, digests: Collection[str]) -> set[str]:
+        """Those of `digests` that are objects already, whoever sent them; says nothing about who may claim them."""
+        ...
+
     def commit(self, run: str, snapshot: Snapshot, changes: Iterable[Change], memory: ModuleMemory) -> None:
-        """Record a snapshot that lies in the store: its row, its changed paths, the memory; one transaction."""
+        """Record a snapshot that lies in the store: its row, its changed paths, the memory; one transaction.
+
+        `changes` are those since the snapshot before. Raises CatalogMismatch if that is not the newest one in the
+        catalog (a commit did not reach it). A second time with the same snapshot does nothing.
+        """
         ...
 
     def remember(self, host: str, module: str, memory: ModuleMemory) -> None:

@@ -1,0 +1,51 @@
+"""Numbered steps from each schema to the next; a step is never changed once released.
+
+A step sees the plain connection, not `tables`: the models describe today's schema, a step that of its own time. Each
+runs in one transaction together with the new number, so a crash leaves the old schema or the new one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from pyrsyncbackup_collector.catalog.database import Database
+from pyrsyncbackup_collector.catalog.migrations import m0001_first
+from pyrsyncbackup_collector.errors import CatalogMismatch
+
+Step = Callable[[sqlite3.Connection], None]
+
+STEPS: Final[Mapping[int, Step]] = {1: m0001_first.up}
+
+
+def latest(steps: Mapping[int, Step] = STEPS) -> int:
+    """The schema version that this program knows."""
+    return max(steps)
+
+
+def version(database: Database) -> int:
+    """The schema version of an open database; 0 for an empty one."""
+    with database.reading() as raw:
+        if raw.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is None:
+            return 0
+        row = raw.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+        return int(row[0]) if row else 0
+
+
+def migrate(database: Database, steps: Mapping[int, Step] = STEPS) -> int:
+    """Bring the schema up to date; return the number of steps done. Raises CatalogMismatch if it is from the future."""
+    present = version(database)
+    if present > latest(steps):
+        raise CatalogMismatch(
+            f"the catalog {database.path} has schema {present}, this program knows up to {latest(steps)}",
+            "it was used by a newer pyrsyncbackup: install that one",
+        )
+    todo = range(present + 1, latest(steps) + 1)
+    for number in todo:
+        with database.writing() as raw:
+            if version(database) >= number:
+                continue  # another process was quicker
+            steps[number](raw)
+            raw.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('schema_version', ?)", (str(number),))
+    return len(todo)
