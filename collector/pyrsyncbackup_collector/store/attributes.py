@@ -1,0 +1,124 @@
+"""Gives a restored entry its owner, mode, xattrs, ACLs and time, as far as this process may.
+
+What it may not is told, not hidden. Set-id bits and file capabilities are given only where asked for, and set-id bits
+only together with the right owner: a program that was set-uid alice never becomes set-uid of somebody else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pyrsyncbackup_collector.entry import SYMLINK, Entry
+from pyrsyncbackup_collector.store.restore_report import Reason
+
+# (reason, what): bound to the entry's path by the caller.
+Note = Callable[[Reason, str], None]
+
+_SET_ID = 0o6000
+_CAPABILITY = "security.capability"
+_ACLS = ("system.posix_acl_access", "system.posix_acl_default")
+# Beyond these seconds some file systems clamp in silence, so the result is looked at.
+_EVERYWHERE = range(0, 2**31)
+# Times come in steps of two seconds at worst (FAT).
+_GRAIN = 2_000_000_000
+_REFUSED = (OSError, OverflowError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What may be given: owners (as root), set-id bits and capabilities (`special`), and who we are."""
+
+    owner: bool
+    special: bool
+    uid: int
+    groups: frozenset[int]
+
+    @classmethod
+    def of_this_process(cls, *, owner: bool, special: bool) -> Rights:
+        """The rights of the user that runs this."""
+        return cls(owner, special, os.geteuid(), frozenset({os.getegid(), *os.getgroups()}))
+
+
+def apply(handle: int | str, entry: Entry, rights: Rights, note: Note) -> None:
+    """Give the open file or directory, or the path of `beneath.node`, what the entry says.
+
+    The order matters: a new owner clears set-id bits and capabilities, user xattrs need write permission, an ACL
+    includes the group's bits of the mode, and all of it is a change that the time comes after.
+    """
+    owned = _set_owner(handle, entry, rights, note)
+    for name, value in entry.xattrs.items():
+        if name not in _ACLS:
+            _set_xattr(handle, name, value, rights, note)
+    if entry.type != SYMLINK:
+        _set_mode(handle, entry.mode & 0o7777, rights, note, owned=owned)
+    for name in _ACLS:
+        if name in entry.xattrs:
+            _set_xattr(handle, name, entry.xattrs[name], rights, note)
+    _set_time(handle, entry, note)
+
+
+def _set_owner(handle: int | str, entry: Entry, rights: Rights, note: Note) -> bool:
+    """Whether owner and group are the entry's."""
+    if rights.owner:
+        try:
+            os.chown(handle, entry.uid, entry.gid)
+        except _REFUSED as error:
+            note(Reason.ATTRIBUTE, f"owner: {_why(error)}")
+            return False
+        return True
+    mine = entry.uid == rights.uid and entry.gid in rights.groups
+    if entry.gid in rights.groups:
+        try:
+            os.chown(handle, -1, entry.gid)
+        except OSError as error:
+            note(Reason.ATTRIBUTE, f"group: {_why(error)}")
+            return False
+    if not mine:
+        note(Reason.OWNER, "")
+    return mine
+
+
+def _set_mode(handle: int | str, mode: int, rights: Rights, note: Note, *, owned: bool) -> None:
+    if mode & _SET_ID and not (rights.special and owned):
+        mode &= ~_SET_ID
+        if rights.special:
+            note(Reason.ATTRIBUTE, "set-id bits: not without the right owner")
+        else:
+            note(Reason.SPECIAL, "set-id bits")
+    try:
+        os.chmod(handle, mode)  # noqa: PTH101 (may be a descriptor)
+    except OSError as error:
+        note(Reason.ATTRIBUTE, f"mode: {_why(error)}")
+
+
+def _set_xattr(handle: int | str, name: str, value: bytes, rights: Rights, note: Note) -> None:
+    if name == _CAPABILITY and not rights.special:
+        note(Reason.SPECIAL, "file capabilities")
+        return
+    try:
+        os.setxattr(handle, name, value)
+    except _REFUSED as error:
+        kind = name if name in (*_ACLS, _CAPABILITY) else name.partition(".")[0][:20] + ".*"
+        note(Reason.ATTRIBUTE, f"xattr {kind}: {_why(error)}")
+
+
+def _set_time(handle: int | str, entry: Entry, note: Note) -> None:
+    mtime = entry.mtime_s * 1_000_000_000 + entry.mtime_ns
+    try:
+        os.utime(handle, ns=(mtime, mtime))
+        if entry.mtime_s not in _EVERYWHERE and abs(_mtime(handle) - mtime) > _GRAIN:
+            note(Reason.ATTRIBUTE, "time: out of this file system's range")
+    except _REFUSED as error:
+        note(Reason.ATTRIBUTE, f"time: {_why(error)}")
+
+
+def _mtime(handle: int | str) -> int:
+    return os.stat(handle).st_mtime_ns  # noqa: PTH116 (may be a descriptor)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return "impossible value"

@@ -1,0 +1,186 @@
+"""File system operations that cannot leave the directory in which they are done.
+
+Every call takes an open directory and one plain name, never a path: the kernel resolves one component, and does not
+follow it if it is a link. So neither a manifest nor a link that somebody planted in the target leads anywhere else,
+and there is no limit on the depth of a path. What to do is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+from pyrsyncbackup_collector.entry import MAX_NAME, printable
+from pyrsyncbackup_collector.errors import RestoreError, StoreDamaged
+
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_RENAME_NOREPLACE = 1  # linux/fs.h
+_UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL})
+_INHERITED_ACLS = ("system.posix_acl_access", "system.posix_acl_default")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def split(path: bytes) -> list[bytes]:
+    """The names of a path from a manifest; raise StoreDamaged where one could lead elsewhere."""
+    names = path.split(b"/")
+    for name in names:
+        if name in (b"", b".", b"..") or len(name) > MAX_NAME or b"\0" in name:
+            raise StoreDamaged(
+                f"the snapshot holds an impossible path: {printable(path[:200])}",
+                "nothing is restored from here on; compare with another snapshot of the module",
+            )
+    return names
+
+
+def open_target(target: Path) -> int:
+    """Open the directory to restore into, made with mode 0700 if it is not there; the caller closes it.
+
+    Refused with RestoreError: a link, something that is no directory, and a directory that others can write to, who
+    could replace what is restored while it is made.
+    """
+    try:
+        with suppress(FileExistsError):
+            target.mkdir(mode=0o700, parents=True)
+        fd = os.open(target, _OPEN_DIRECTORY)
+    except OSError as error:
+        cause = "it is a link or no directory" if error.errno in (errno.ELOOP, errno.ENOTDIR) else error.strerror
+        hint = "name a new directory"
+        raise RestoreError(f"cannot restore into {printable(str(target))}: {cause}", hint) from error
+    if not others_cannot_write(fd):
+        os.close(fd)
+        raise RestoreError(f"cannot restore into {printable(str(target))}: others may write there", "name a new one")
+    return fd
+
+
+def others_cannot_write(directory: int) -> bool:
+    """Whether the directory is ours or root's, and not writable by everybody."""
+    status = os.fstat(directory)
+    return status.st_uid in (0, os.geteuid()) and not status.st_mode & stat.S_IWOTH
+
+
+def enter(directory: int, name: bytes) -> tuple[int, bool]:
+    """Make a directory with mode 0700, or take the one that is there; return it open, and whether it is new.
+
+    Raises FileExistsError where something else has the name, PermissionError where others may write to it.
+    """
+    new = True
+    try:
+        os.mkdir(name, 0o700, dir_fd=directory)
+    except FileExistsError:
+        new = False
+    try:
+        fd = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
+        raise
+    if not others_cannot_write(fd):
+        os.close(fd)
+        raise PermissionError(errno.EPERM, "others may write to this directory, which was there already")
+    return fd, new
+
+
+def open_below(directory: int, names: list[bytes]) -> int:
+    """Open the directory that is `names` below `directory`, step by step, no link among them; the caller closes it."""
+    fd = os.dup(directory)
+    for name in names:
+        try:
+            below = os.open(name, _OPEN_DIRECTORY, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = below
+    return fd
+
+
+def exists(directory: int, name: bytes) -> bool:
+    """Whether anything has this name, a dangling link included."""
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def link(source: int, first: bytes, directory: int, name: bytes) -> None:
+    """Give the inode `first` in `source` a second name; neither is followed, nothing is replaced."""
+    os.link(first, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
+
+
+def inherits_acls(directory: int) -> bool:
+    """Whether what is made in this directory gets an ACL from it."""
+    try:
+        os.getxattr(directory, "system.posix_acl_default")
+    except OSError:
+        return False
+    return True
+
+
+def drop_acls(handle: int | str) -> None:
+    """Take the ACLs away that were inherited from a directory which was there before."""
+    for name in _INHERITED_ACLS:
+        with suppress(OSError):
+            os.removexattr(handle, name)
+
+
+@contextmanager
+def node(directory: int, name: bytes) -> Iterator[str]:
+    """A path that stands for what was just made under `name` (a link, a device, ...), whatever happens to the name."""
+    fd = os.open(name, _HANDLE, dir_fd=directory)
+    try:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() or status.st_nlink != 1 or stat.S_ISREG(status.st_mode):
+            raise PermissionError(errno.EPERM, "it was replaced while it was restored")
+        # The kernel goes from here to the very inode, and not on from there if that is a link.
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
+
+
+class Draft:
+    """A new file under a temporary name, mode 0600; it vanishes unless `publish` gives it its own."""
+
+    def __init__(self, directory: int, temporary: bytes) -> None:
+        self._directory = directory
+        self._temporary = temporary
+        self._published = False
+        self.fd = os.open(temporary, _CREATE_FILE, 0o600, dir_fd=directory)
+
+    def publish(self, name: bytes) -> None:
+        """Give the file its name; FileExistsError if anything has it."""
+        _rename_without_replacing(self._directory, self._temporary, name)
+        self._published = True
+
+    def __enter__(self) -> Draft:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        os.close(self.fd)
+        if not self._published:
+            with suppress(FileNotFoundError):
+                os.unlink(self._temporary, dir_fd=self._directory)
+
+
+def temporary_name() -> bytes:
+    """A name that no entry has."""
+    return b".pyrsyncbackup-" + secrets.token_hex(8).encode()
+
+
+def _rename_without_replacing(directory: int, old: bytes, new: bytes) -> None:
+    if _libc.renameat2(directory, old, directory, new, _RENAME_NOREPLACE) == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in _UNSUPPORTED:
+        raise OSError(code, os.strerror(code))
+    # Some network file systems do not know the flag; they know hard links.
+    link(directory, old, directory, new)
+    os.unlink(old, dir_fd=directory)

@@ -1,0 +1,107 @@
+"""What a restore did, and what it could not do, said so that one line serves for a thousand entries of a kind."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pyrsyncbackup_collector.entry import printable
+
+# Enough to see which ones; the count is exact.
+MAX_EXAMPLES = 100
+_SHOWN = 3
+
+
+class Reason(enum.Enum):
+    """Why an entry is not as it was on the host; `missing` where it, or its content, is not there at all."""
+
+    EXISTS = ("was there already and is kept as it was", True)
+    DAMAGED = ("has no sound content in the store", True)
+    NEVER_READ = ("could not be read when it was backed up", True)
+    FAILED = ("could not be made", True)
+    BELOW = ("lies below a directory that could not be made", True)
+    STALE = ("is of an earlier backup, since it could not be read for this one", False)
+    CHANGING = ("changed while it was backed up: content and time may not belong together", False)
+    DIRECTORY_KEPT = ("is a directory that was there already: its owner, mode and time are kept", False)
+    SPECIAL = ("is restored only with --special", False)
+    OWNER = ("belongs to another user or group, which only root can give it", False)
+    ATTRIBUTE = ("lacks an attribute", False)
+    LINK = ("is a file of its own instead of a hard link", False)
+
+    def __init__(self, text: str, missing: bool) -> None:
+        self.text = text
+        self.missing = missing
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """All entries with one reason and one particular (`what`, as "set-id bits" or "xattr user.x: not supported").
+
+    `examples` are the first ones: path, and what the host had said about it.
+    """
+
+    reason: Reason
+    what: str
+    count: int
+    examples: tuple[tuple[bytes, str], ...]
+
+    def line(self) -> str:
+        """One line for a person, safe for a terminal."""
+        what = f" ({printable(self.what)})" if self.what else ""
+        paths = ", ".join(
+            printable(path) + (f" [{printable(detail)}]" if detail else "") for path, detail in self.examples[:_SHOWN]
+        )
+        more = ", ..." if self.count > _SHOWN else ""
+        noun = "entry" if self.count == 1 else "entries"
+        return f"{self.count:,} {noun}: {self.reason.text}{what}: {paths}{more}"
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """What is in the target now: entries by type, bytes of content, and every shortfall, the gravest first."""
+
+    target: Path
+    counts: dict[str, int]
+    size: int
+    shortfalls: tuple[Shortfall, ...]
+
+    @property
+    def entries(self) -> int:
+        """Entries restored."""
+        return sum(self.counts.values())
+
+    @property
+    def complete(self) -> bool:
+        """Every entry is there with its content; owners or attributes may still lack."""
+        return not any(shortfall.reason.missing for shortfall in self.shortfalls)
+
+    def lines(self) -> list[str]:
+        """One line for each shortfall."""
+        return [shortfall.line() for shortfall in self.shortfalls]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Collects while a restore runs."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    size: int = 0
+    _count: Counter[tuple[Reason, str]] = field(default_factory=Counter)
+    _examples: dict[tuple[Reason, str], list[tuple[bytes, str]]] = field(default_factory=dict)
+
+    def note(self, path: bytes, reason: Reason, what: str = "", detail: str = "") -> None:
+        """Record one entry's shortfall; `what` must come from a small vocabulary, `detail` may be the host's words."""
+        key = (reason, what)
+        self._count[key] += 1
+        examples = self._examples.setdefault(key, [])
+        if len(examples) < MAX_EXAMPLES:
+            examples.append((path, detail))
+
+    def report(self, target: Path) -> RestoreReport:
+        """The totals so far."""
+        rank = {reason: number for number, reason in enumerate(Reason)}
+        keys = sorted(self._count, key=lambda key: (rank[key[0]], key[1]))
+        shortfalls = tuple(Shortfall(*key, self._count[key], tuple(self._examples[key])) for key in keys)
+        return RestoreReport(target, dict(self.counts), self.size, shortfalls)
