@@ -38,6 +38,11 @@ class Host:
     enabled: bool = True
     trust: Literal["first-use", "pinned"] = "first-use"
 
+    @property
+    def wants_all(self) -> bool:
+        """Whether no module is left out."""
+        return "*" in self.include and not self.exclude
+
     def wants(self, module: str) -> bool:
         """Whether `module` is among those that are pulled from this host."""
         return any(fnmatchcase(module, pattern) for pattern in self.include) and not any(

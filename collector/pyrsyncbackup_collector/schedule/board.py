@@ -1,0 +1,321 @@
+"""What runs, what is due next, and what waits for whom: the memory of the scheduling loop.
+
+It decides which check or pull may begin now; it runs nothing and reads no clock. All methods may be called from any
+thread. Nothing is handed out twice before it was given back with `check_ended` or `pull_ended`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pyrsyncbackup_collector.config.policy import Policy
+from pyrsyncbackup_collector.schedule.due import due_at, retry_at
+
+T = TypeVar("T")
+
+NEVER = float("inf")
+# The wall clock is taken for set back when it shows this many seconds less than before; below that it is only slewed.
+SET_BACK = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckJob:
+    """Ask `host` for its modules, and for the fingerprints of `modules` (None: of all)."""
+
+    host: str
+    modules: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class PullJob:
+    """Pull a module; `reason` is due, changed or requested."""
+
+    host: str
+    module: str
+    reason: str
+
+
+Job = CheckJob | PullJob
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """How many may run at a time: checks and pulls in all, pulls of one host."""
+
+    checks: int
+    pulls: int
+    per_host: int
+
+
+@dataclass(slots=True)
+class Wait:
+    """After failures in a row: no attempt before `until`, and why. The reason is text for people."""
+
+    failures: int = 0
+    until: float = 0.0
+    reason: str = ""
+
+    def failed(self, now: float, reason: str, *key: str, retryable: bool) -> None:
+        """Wait longer than the last time."""
+        self.failures += 1
+        self.until = retry_at(now, self.failures, *key, retryable=retryable)
+        self.reason = reason
+
+    def clear(self) -> None:
+        """It works again."""
+        self.failures, self.until, self.reason = 0, 0.0, ""
+
+
+@dataclass(slots=True)
+class _Module:
+    policy: Policy
+    checked: float | None = None
+    pulled: float | None = None
+    # A check saw a change that no pull has fetched yet.
+    changed: bool = False
+    requested: bool = False
+    wait: Wait = field(default_factory=Wait)
+
+    def pull_due(self, host: str, name: str) -> float:
+        if self.requested:
+            return 0.0
+        if not self.policy.enabled:
+            return NEVER
+        due = 0.0 if self.changed else due_at(self.pulled, self.policy.pull, host, name)
+        return max(due, self.wait.until)
+
+    def check_due(self, host: str) -> float:
+        # Its own first pull comes before: that lists it all.
+        if self.policy.check is None or not self.policy.enabled or self.pulled is None:
+            return NEVER
+        return due_at(self.checked, self.policy.check, host)
+
+
+@dataclass(slots=True)
+class _Host:
+    policy: Policy
+    checked: float | None = None
+    # What the host offers is not known since the start: ask before anything else.
+    known: bool = False
+    requested: bool = False
+    modules: dict[str, _Module] = field(default_factory=dict)
+    wait: Wait = field(default_factory=Wait)
+
+    def check_due(self, name: str) -> float:
+        if self.requested:
+            return 0.0
+        if not self.known:
+            return self.wait.until
+        own = due_at(self.checked, self.policy.check or self.policy.pull, name)
+        return max(self.wait.until, min([own, *(module.check_due(name) for module in self.modules.values())]))
+
+
+class Board:
+    """The memory of the loop. Times are seconds since 1970, as the caller's clock shows them."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._hosts: dict[str, _Host] = {}
+        self._lock = threading.RLock()
+        # What is under way; kept apart from the hosts, which may be removed and come back meanwhile.
+        self._checks: set[str] = set()
+        self._pulls: set[tuple[str, str]] = set()
+        self._latest = 0.0
+        # The store cannot be written: no pulls, checks go on.
+        self.store = Wait()
+
+    def set_slots(self, slots: Slots) -> None:
+        """Other limits from now on; what runs goes on."""
+        with self._lock:
+            self._slots = slots
+
+    def set_hosts(self, policies: Mapping[str, Policy]) -> None:
+        """Exactly these hosts are scheduled from now on. What is known of those that were there already stays."""
+        with self._lock:
+            self._hosts = {name: self._hosts.get(name) or _Host(policy) for name, policy in policies.items()}
+            for name, policy in policies.items():
+                self._hosts[name].policy = policy
+
+    def forget(self, host: str) -> None:
+        """Its definition changed: waiting ends, and what it offers is asked anew."""
+        with self._lock:
+            if entry := self._hosts.get(host):
+                entry.known = False
+                entry.wait.clear()
+
+    def remember(self, host: str, checked: float | None, pulled: Mapping[str, float | None]) -> None:
+        """What the catalog knows from before: begin of the last check, and of the last full listing by module."""
+        with self._lock:
+            if entry := self._hosts.get(host):
+                entry.checked = checked
+                for name, moment in pulled.items():
+                    entry.modules[name] = _Module(entry.policy, checked, moment)
+
+    def offered(self, host: str, policies: Mapping[str, Policy]) -> None:
+        """The host now has exactly these ready modules."""
+        with self._lock:
+            if entry := self._hosts.get(host):
+                old = entry.modules
+                entry.modules = {name: old.get(name) or _Module(policy) for name, policy in policies.items()}
+                for name, policy in policies.items():
+                    entry.modules[name].policy = policy
+                entry.known = True
+
+    def modules(self, host: str) -> tuple[str, ...]:
+        """The ready modules of a host, as far as known."""
+        with self._lock:
+            entry = self._hosts.get(host)
+            return tuple(sorted(entry.modules)) if entry else ()
+
+    def request_check(self, host: str) -> None:
+        """Check now, whatever the schedule says."""
+        with self._lock:
+            if entry := self._hosts.get(host):
+                entry.requested = True
+
+    def request_pull(self, host: str, module: str) -> None:
+        """Pull now, whatever the schedule says; while it runs already: once more afterwards."""
+        with self._lock:
+            if (entry := self._hosts.get(host)) and module in entry.modules:
+                entry.modules[module].requested = True
+
+    def withdraw(self, host: str, module: str) -> None:
+        """Nobody asks for it any more."""
+        with self._lock:
+            if (entry := self._hosts.get(host)) and module in entry.modules:
+                entry.modules[module].requested = False
+
+    def take(self, now: float) -> list[Job]:
+        """What may begin at `now`; the oldest due first. It counts as running from here on."""
+        with self._lock:
+            self._notice_clock(now)
+            jobs: list[Job] = []
+            for _, name in _ripe(self._due_checks(), now):
+                if len(self._checks) >= self._slots.checks:
+                    break
+                jobs.append(self._begin_check(name, now))
+            for _, (name, module) in _ripe(self._due_pulls(), now):
+                if len(self._pulls) >= self._slots.pulls:
+                    break
+                if self._has_slot(name):
+                    jobs.append(self._begin_pull(name, module, now))
+            return jobs
+
+    def next_due(self) -> float:
+        """When something becomes due that does not wait for a free slot; infinity if nothing ever does."""
+        with self._lock:
+            found = [NEVER]
+            if len(self._checks) < self._slots.checks:
+                found += [due for due, _ in self._due_checks()]
+            if len(self._pulls) < self._slots.pulls:
+                found += [due for due, (name, _) in self._due_pulls() if self._has_slot(name)]
+            return min(found)
+
+    def check_ended(
+        self, job: CheckJob, now: float, *, failure: str = "", retryable: bool = True, changed: Iterable[str] = ()
+    ) -> float | None:
+        """The check is over; `changed` modules need a pull. After a failure: when it is tried again."""
+        with self._lock:
+            self._checks.discard(job.host)
+            entry = self._hosts.get(job.host)
+            if entry is None:
+                return None
+            if failure:
+                entry.wait.failed(now, failure, job.host, retryable=retryable)
+                return entry.wait.until
+            entry.wait.clear()
+            for name in changed:
+                if name in entry.modules:
+                    entry.modules[name].changed = True
+            return None
+
+    def pull_ended(
+        self, job: PullJob, now: float, *, failure: str = "", retryable: bool = True, blame: str = "module"
+    ) -> float | None:
+        """The pull is over. After a failure: when it is tried again.
+
+        `blame` says who waits: the "module", the whole "host", for the "store" all pulls, or "nobody" (cancelled).
+        """
+        with self._lock:
+            self._pulls.discard((job.host, job.module))
+            entry = self._hosts.get(job.host)
+            module = entry.modules.get(job.module) if entry else None
+            if entry is None or module is None:
+                return None
+            if not failure:
+                self.store.clear()
+                entry.wait.clear()
+                module.wait.clear()
+                return None
+            module.changed = True
+            if blame == "nobody":
+                return None
+            wait = {"store": self.store, "host": entry.wait}.get(blame, module.wait)
+            wait.failed(now, failure, job.host, job.module, retryable=retryable)
+            return wait.until
+
+    def running(self) -> int:
+        """How many checks and pulls are under way."""
+        with self._lock:
+            return len(self._checks) + len(self._pulls)
+
+    def _due_checks(self) -> list[tuple[float, str]]:
+        return [(entry.check_due(name), name) for name, entry in self._hosts.items() if name not in self._checks]
+
+    def _due_pulls(self) -> list[tuple[float, tuple[str, str]]]:
+        found = []
+        for name, entry in self._hosts.items():
+            if not entry.known:
+                continue
+            for module_name, module in entry.modules.items():
+                if (name, module_name) in self._pulls:
+                    continue
+                due = module.pull_due(name, module_name)
+                if due < NEVER and not module.requested:
+                    due = max(due, entry.wait.until, self.store.until)
+                found.append((due, (name, module_name)))
+        return found
+
+    def _has_slot(self, host: str) -> bool:
+        return sum(1 for name, _ in self._pulls if name == host) < self._slots.per_host
+
+    def _begin_check(self, name: str, now: float) -> CheckJob:
+        entry = self._hosts[name]
+        due = tuple(sorted(key for key, module in entry.modules.items() if module.check_due(name) <= now))
+        everything = bool(due) and len(due) == len(entry.modules)
+        for key in due:
+            entry.modules[key].checked = now
+        entry.checked, entry.requested = now, False
+        self._checks.add(name)
+        return CheckJob(name, None if everything else due)
+
+    def _begin_pull(self, name: str, module_name: str, now: float) -> PullJob:
+        module = self._hosts[name].modules[module_name]
+        reason = "requested" if module.requested else "changed" if module.changed else "due"
+        module.requested = module.changed = False
+        module.pulled = module.checked = now
+        self._pulls.add((name, module_name))
+        return PullJob(name, module_name, reason)
+
+    def _notice_clock(self, now: float) -> None:
+        """When the clock was set back, moments that lie ahead now count as the present one."""
+        if now < self._latest - SET_BACK:
+            for entry in self._hosts.values():
+                entry.checked = _not_after(entry.checked, now)
+                entry.wait.until = min(entry.wait.until, now)
+                for module in entry.modules.values():
+                    module.checked, module.pulled = _not_after(module.checked, now), _not_after(module.pulled, now)
+                    module.wait.until = min(module.wait.until, now)
+            self.store.until = min(self.store.until, now)
+        self._latest = now
+
+
+def _not_after(moment: float | None, now: float) -> float | None:
+    return None if moment is None else min(moment, now)
+
+
+def _ripe(due: list[tuple[float, T]], now: float) -> list[tuple[float, T]]:
+    return sorted(((moment, what) for moment, what in due if moment <= now), key=lambda pair: pair[0])

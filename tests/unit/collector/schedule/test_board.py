@@ -1,0 +1,204 @@
+"""What may begin when: limits, order, waiting after failures."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyrsyncbackup_collector.config import Policy
+from pyrsyncbackup_collector.schedule import Board, CheckJob, Job, PullJob, Slots
+
+T0 = 1_790_000_000.0
+POLICY = Policy(check=900, pull=86400)
+
+
+def board(*hosts: str, slots: Slots | None = None, policy: Policy = POLICY) -> Board:
+    made = Board(slots or Slots(checks=32, pulls=8, per_host=1))
+    made.set_hosts(dict.fromkeys(hosts, policy))
+    return made
+
+
+def known(made: Board, host: str, *modules: str, pulled: float | None = T0, policy: Policy = POLICY) -> None:
+    made.remember(host, T0, dict.fromkeys(modules, pulled))
+    made.offered(host, dict.fromkeys(modules, policy))
+
+
+def test_a_new_host_is_asked_at_once_and_its_modules_are_pulled_then() -> None:
+    b = board("web1")
+    assert b.take(T0) == [CheckJob("web1", ())]
+    b.offered("web1", {"etc": POLICY, "nginx": POLICY})
+    b.check_ended(CheckJob("web1", ()), T0 + 1)
+    assert b.take(T0 + 1) == [PullJob("web1", "etc", "due")]
+    b.pull_ended(PullJob("web1", "etc", "due"), T0 + 2)
+    assert b.take(T0 + 2) == [PullJob("web1", "nginx", "due")]
+
+
+def test_a_slow_pull_is_never_started_twice_even_if_its_host_was_removed_meanwhile() -> None:
+    b = board("web1")
+    known(b, "web1", "etc")
+    b.request_pull("web1", "etc")
+    assert b.take(T0) == [PullJob("web1", "etc", "requested")]
+    b.request_pull("web1", "etc")
+    assert b.take(T0 + 10 * 86400) == [CheckJob("web1", None)]
+    b.set_hosts({})
+    b.set_hosts({"web1": POLICY})
+    known(b, "web1", "etc", pulled=None)
+    assert [job for job in b.take(T0 + 20 * 86400) if isinstance(job, PullJob)] == []
+    b.pull_ended(PullJob("web1", "etc", "requested"), T0 + 20 * 86400)
+    assert b.take(T0 + 20 * 86400) == [PullJob("web1", "etc", "due")]
+
+
+def test_all_modules_of_a_host_are_checked_together() -> None:
+    b = board("web1")
+    known(b, "web1", "etc", "nginx")
+    moment = b.next_due()
+    assert T0 < moment <= T0 + 900
+    assert b.take(moment - 1) == []
+    assert b.take(moment) == [CheckJob("web1", None)]
+
+
+def test_modules_with_an_interval_of_their_own_are_checked_by_it() -> None:
+    b = board("web1")
+    b.remember("web1", T0, {"etc": T0, "db": T0, "log": T0})
+    b.offered("web1", {"etc": POLICY, "db": Policy(check=86400), "log": Policy(check=None)})
+    jobs = b.take(b.next_due())
+    assert jobs == [CheckJob("web1", ("etc",))]
+
+
+def test_without_checks_a_host_is_asked_for_its_modules_at_the_pull_interval() -> None:
+    policy = Policy(check=None, pull=3600)
+    b = board("web1", policy=policy)
+    known(b, "web1", "etc", policy=policy)
+    assert T0 < b.next_due() <= T0 + 3600
+    kinds = {type(job) for moment in range(0, 3700, 60) for job in b.take(T0 + moment)}
+    assert kinds == {CheckJob, PullJob}
+
+
+def test_what_a_check_found_changed_is_pulled_at_once() -> None:
+    b = board("web1")
+    known(b, "web1", "etc", "nginx")
+    now = b.next_due()
+    (job,) = b.take(now)
+    assert isinstance(job, CheckJob)
+    b.check_ended(job, now, changed=["nginx"])
+    assert b.take(now) == [PullJob("web1", "nginx", "changed")]
+
+
+def test_a_disabled_module_is_pulled_on_request_alone() -> None:
+    b = board("web1")
+    known(b, "web1", "etc", pulled=None, policy=Policy(enabled=False))
+    assert [job for job in b.take(T0 + 800) if isinstance(job, PullJob)] == []
+    b.request_pull("web1", "etc")
+    assert PullJob("web1", "etc", "requested") in b.take(T0 + 800)
+
+
+def test_a_host_that_fails_waits_longer_each_time_and_others_go_on() -> None:
+    b = board("down", "web1")
+    known(b, "web1", "etc", pulled=None)
+    now, waits = T0, []
+    for _ in range(8):
+        b.take(now)
+        until = b.check_ended(CheckJob("down", ()), now, failure="connection refused")
+        assert until is not None
+        assert CheckJob("down", ()) not in b.take(until - 1)
+        waits.append(until - now)
+        now = until
+    assert waits == sorted(waits)
+    assert waits[0] <= 30
+    assert 2880 <= waits[-1] <= 3600
+    assert CheckJob("down", ()) in b.take(now)
+
+
+def test_a_request_does_not_wait_for_a_failing_host() -> None:
+    b = board("web1")
+    known(b, "web1", "etc", pulled=None)
+    (job,) = (job for job in b.take(T0) if isinstance(job, PullJob))
+    b.pull_ended(job, T0, failure="cut", blame="host")
+    assert b.take(T0) == []
+    b.request_pull("web1", "etc")
+    assert b.take(T0) == [PullJob("web1", "etc", "requested")]
+
+
+def test_a_store_that_cannot_be_written_holds_all_pulls_and_no_checks() -> None:
+    b = board("a", "b", "c")
+    known(b, "a", "etc", pulled=None)
+    known(b, "b", "etc", pulled=None)
+    first = b.take(T0)
+    assert len([job for job in first if isinstance(job, PullJob)]) == 2
+    until = b.pull_ended(PullJob("a", "etc", "due"), T0, failure="no space left", blame="store")
+    b.pull_ended(PullJob("b", "etc", "due"), T0, failure="no space left", blame="store")
+    b.check_ended(CheckJob("c", ()), T0)
+    b.request_check("c")
+    assert b.take(T0) == [CheckJob("c", ())]
+    assert until is not None
+    assert {type(job) for job in b.take(until + 60)} == {PullJob}
+
+
+def test_a_cancelled_pull_waits_for_nobody() -> None:
+    b = board("web1")
+    known(b, "web1", "etc", pulled=None)
+    (job,) = b.take(T0)
+    assert isinstance(job, PullJob)
+    b.pull_ended(job, T0, failure="asked to stop", blame="nobody")
+    assert b.take(T0) == [PullJob("web1", "etc", "changed")]
+
+
+def test_a_clock_set_back_stops_nothing() -> None:
+    b = board("web1")
+    known(b, "web1", "etc")
+    now = b.next_due()
+    (job,) = b.take(now)
+    assert isinstance(job, CheckJob)
+    b.check_ended(job, now)
+    year_ago = now - 365 * 86400
+    assert b.take(year_ago) == []
+    assert b.next_due() <= year_ago + 900
+
+
+def test_hosts_that_stay_keep_what_is_known_of_them() -> None:
+    b = board("web1", "web2")
+    known(b, "web1", "etc")
+    known(b, "web2", "etc")
+    b.set_hosts({"web1": POLICY, "web3": POLICY})
+    assert b.modules("web1") == ("etc",)
+    assert b.modules("web2") == ()
+    assert b.take(T0) == [CheckJob("web3", ())]
+
+
+@pytest.mark.parametrize("checks", [1, 3])
+def test_no_more_checks_run_than_allowed(checks: int) -> None:
+    b = board(*(f"h{number}" for number in range(10)), slots=Slots(checks, 8, 1))
+    assert len(b.take(T0)) == checks
+    assert b.take(T0) == []
+    assert b.next_due() == float("inf")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(), st.integers(1, 4), st.integers(1, 3))
+def test_limits_hold_and_everything_gets_its_turn(seed: int, pulls: int, per_host: int) -> None:
+    random = Random(seed)  # noqa: S311
+    b = board("a", "b", "c", slots=Slots(checks=2, pulls=pulls, per_host=per_host))
+    begun: set[tuple[str, str]] = set()
+    running: list[Job] = []
+    now = T0
+    for _ in range(200):
+        new = b.take(now)
+        assert not set(new) & set(running)
+        running += new
+        active = [job for job in running if isinstance(job, PullJob)]
+        assert len(active) <= pulls
+        assert len({(job.host, job.module) for job in active}) == len(active)
+        assert all(sum(job.host == host for job in active) <= per_host for host in "abc")
+        begun |= {(job.host, job.module) for job in active}
+        if running:
+            job = running.pop(random.randrange(len(running)))
+            failed = random.random() < 0.2
+            if isinstance(job, CheckJob):
+                b.offered(job.host, dict.fromkeys(("etc", "www"), POLICY))
+                b.check_ended(job, now, failure="no" if failed else "")
+            else:
+                b.pull_ended(job, now, failure="no" if failed else "")
+        now += random.random() * 600
+    assert begun == {(host, module) for host in "abc" for module in ("etc", "www")}
