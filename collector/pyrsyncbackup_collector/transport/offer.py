@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+import msgspec
+
 from pyrsyncbackup_collector.entry import Entry
 
 
@@ -92,7 +94,14 @@ class ModuleOffer:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class Offers:
+    """The modules of a host, and why others that it named were dropped (one printable line each)."""
+
+    modules: tuple[ModuleOffer, ...]
+    dropped: tuple[str, ...] = ()
+
+
+class Listed(msgspec.Struct, frozen=True, gc=False):
     """An entry as listed now.
 
     `token` is the digest of inode and ctime; `young` says that it is not to be kept. `root` is 0 for a directory above
@@ -106,8 +115,7 @@ class Listed:
     young: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FileHash:
+class FileHash(msgspec.Struct, frozen=True, gc=False):
     """Digest (hexadecimal) of a file's content as read by the agent. With an error, the digest is empty."""
 
     path: bytes

@@ -1,0 +1,450 @@
+"""The RPCs of one agent as plain calls with plain values: the only user of the generated messages and of gRPC.
+
+What comes back was checked (`modules`, `listing`), failed as one of our errors (`rpc_errors`), and within time: unary
+calls and streams have deadlines, and an agent that goes silent is given up (`watchdog`). How the connection comes about
+and whether this is the right agent is decided before (`connections`, `trust`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from pyrsyncbackup import PROTOCOL_MAX, PROTOCOL_MIN
+from pyrsyncbackup.identity import Identity, certificate_name
+from pyrsyncbackup.v1 import agent_pb2, agent_pb2_grpc
+
+from pyrsyncbackup_collector.clock import Clock, SystemClock
+from pyrsyncbackup_collector.entry import printable
+from pyrsyncbackup_collector.errors import (
+    AgentMisbehaved,
+    BackupError,
+    Cancelled,
+    ConnectionLost,
+    ModuleBusy,
+    ProtocolMismatch,
+)
+from pyrsyncbackup_collector.transport import modules
+from pyrsyncbackup_collector.transport.listing import EntryReader, Limits, hashed
+from pyrsyncbackup_collector.transport.offer import (
+    AgentInfo,
+    DaemonExit,
+    FileHash,
+    Fingerprint,
+    Listed,
+    ModuleOffer,
+    Offers,
+)
+from pyrsyncbackup_collector.transport.pump import LocalEnd, Pace
+from pyrsyncbackup_collector.transport.rpc_errors import translate
+from pyrsyncbackup_collector.transport.watchdog import Guard, Watchdog
+
+_MAX_MESSAGE = 4 * 2**20
+_OPTIONS = (
+    ("grpc.max_receive_message_length", _MAX_MESSAGE),
+    ("grpc.max_send_message_length", _MAX_MESSAGE),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),
+    # Two channels never share a connection: each has its own pinned certificate.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+# Paths of a request go in messages of about this many bytes.
+_REQUEST_BYTES = 256 * 1024
+_MAX_TEXT = 200
+_MAX_MESSAGES = 8000
+# After the end of a lease the agent takes a moment for its `after` hooks.
+_BUSY_RETRIES = 8
+_BUSY_PAUSE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `*_idle`: longest silence of the agent in a stream; `*_total`: longest waiting for it in all."""
+
+    call: float = 30
+    check: float = 600
+    open: float = 3600
+    list_idle: float = 300
+    list_total: float = 6 * 3600
+    # A file of a terabyte is hashed in silence.
+    hash_idle: float = 3600
+    hash_total: float = 24 * 3600
+    # Both rsyncs may be reading a large file before the next byte.
+    transfer_idle: float = 3600
+    transfer_total: float = 24 * 3600
+
+
+class AgentClient:
+    """A connection to one agent, for any number of threads. `target` is gRPC's, as "unix:/run/x.sock"."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        host: str,
+        identity: Identity,
+        agent_certificate: bytes,
+        clock: Clock | None = None,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        self.host = host
+        self.limits = limits or Limits()
+        self.timeouts = timeouts or Timeouts()
+        self.clock = clock or SystemClock()
+        credentials = grpc.ssl_channel_credentials(agent_certificate, identity.key_pem, identity.certificate_pem)
+        name = ("grpc.ssl_target_name_override", certificate_name(agent_certificate))
+        self._channel = grpc.secure_channel(target, credentials, options=(*_OPTIONS, name))
+        self._stub = agent_pb2_grpc.AgentServiceStub(self._channel)
+        self._list = self._channel.stream_stream(
+            "/pyrsyncbackup.v1.AgentService/ListEntries",
+            request_serializer=agent_pb2.ListEntriesRequest.SerializeToString,
+            response_deserializer=_with_size,
+        )
+        self.watchdog = Watchdog(self.clock)
+
+    def info(self, timeout: float | None = None) -> AgentInfo:
+        """Who the agent is, whatever its protocol."""
+        answer = self._call(self._stub.GetInfo, agent_pb2.GetInfoRequest(), timeout or self.timeouts.call)
+        return AgentInfo(
+            name=_text(answer.name),
+            version=_text(answer.version),
+            os=_text(answer.os),
+            kernel=_text(answer.kernel),
+            machine_id=_text(answer.machine_id),
+            rsync_version=_text(answer.rsync_version),
+            protocol_min=answer.protocol_min,
+            protocol_max=answer.protocol_max,
+            relay=answer.relay,
+            proof=answer.proof[:64],
+        )
+
+    def checked_info(self, timeout: float | None = None) -> AgentInfo:
+        """Who the agent is; raises ProtocolMismatch if we cannot talk to it."""
+        info = self.info(timeout)
+        if info.protocol_max < PROTOCOL_MIN or info.protocol_min > PROTOCOL_MAX:
+            older = "the agent" if info.protocol_max < PROTOCOL_MIN else "the collector"
+            raise ProtocolMismatch(
+                f"{self.host}: the agent (version {info.version}) speaks protocol {info.protocol_min} to "
+                f"{info.protocol_max}, the collector {PROTOCOL_MIN} to {PROTOCOL_MAX}",
+                f"update {older}",
+            )
+        return info
+
+    def offers(self, *, fingerprints: bool = False, names: Iterable[str] = ()) -> Offers:
+        """The modules of the host, or those of `names`, and what was dropped. With fingerprints this is the check."""
+        request = agent_pb2.ListModulesRequest(with_fingerprints=fingerprints, names=list(names))
+        timeout = self.timeouts.check if fingerprints else self.timeouts.call
+        return modules.offers(self._call(self._stub.ListModules, request, timeout).modules)
+
+    def modules(self, *, fingerprints: bool = False, names: Iterable[str] = ()) -> list[ModuleOffer]:
+        """The usable part of `offers`."""
+        return list(self.offers(fingerprints=fingerprints, names=names).modules)
+
+    def watch(self) -> Iterator[int]:
+        """The agent's generation of modules, now and after each change; ends with ConnectionLost."""
+        call = self._stub.WatchModules(agent_pb2.WatchModulesRequest())
+        try:
+            for event in call:
+                yield event.generation
+        except grpc.RpcError as error:
+            raise translate(error, self.host) from error
+        finally:
+            call.cancel()
+
+    def open(self, module: str, *, bwlimit: float = 0) -> Session:
+        """Take the lease on a module, running its `before` hooks; a context manager that gives it back.
+
+        `bwlimit` bounds its transfers, in bytes a second.
+        """
+        pause = threading.Event()
+        for _ in range(_BUSY_RETRIES):
+            try:
+                return Session(self, self._stub, self._list, module, bwlimit)
+            except ModuleBusy:
+                pause.wait(_BUSY_PAUSE)
+        return Session(self, self._stub, self._list, module, bwlimit)
+
+    def close(self) -> None:
+        """End the connection and everything that runs on it."""
+        self._channel.close()
+        self.watchdog.close()
+
+    def _call(self, method: Callable[..., Any], request: object, timeout: float) -> Any:
+        try:
+            return method(request, timeout=timeout)
+        except grpc.RpcError as error:
+            raise translate(error, self.host) from error
+        except ValueError as error:  # gRPC's word for a closed channel
+            raise ConnectionLost(f"{self.host}: the connection to the agent was closed") from error
+
+
+class Session:
+    """The lease on one module: what it offers now, its entries, digests and transfers. Its calls end with it.
+
+    Used by one thread at a time, but for `cancel`.
+    """
+
+    def __init__(self, client: AgentClient, stub: Any, lister: Any, module: str, bwlimit: float) -> None:
+        self.host = client.host
+        self.fingerprint: Fingerprint | None = None
+        self._client, self._stub, self._lister, self._bwlimit = client, stub, lister, bwlimit
+        self._cancelled = False
+        self._calls: set[Stream] = set()
+        self._lease = Stream(self, lambda: stub.OpenModule(agent_pb2.OpenModuleRequest(name=module)), open_=True)
+        try:
+            opened = self._lease.next()
+            if opened is None or not 0 < len(opened.session) <= 256 or opened.module.name != module:
+                raise AgentMisbehaved(f"{self.host}: the agent opened something else than {module}")
+            self._token: bytes = opened.session
+            self.offer: ModuleOffer = modules.offer(opened.module)
+        except BaseException:
+            self._lease.close()
+            raise
+
+    def list(self) -> Iterator[Listed]:
+        """All entries, in strictly increasing order, each after its parent; then `fingerprint` is set, if any."""
+        reader = EntryReader(self.offer.roots, self._client.limits)
+        request = agent_pb2.ListEntriesRequest(session=self._token)
+        timeouts = self._client.timeouts
+        self.fingerprint = None
+        with Stream(self, lambda: self._lister(iter((request,))), timeouts.list_idle, timeouts.list_total) as stream:
+            while (answer := stream.next()) is not None:
+                message, size = answer
+                if self.fingerprint is not None:
+                    raise AgentMisbehaved(f"{self.host}: the agent goes on after the end of its listing")
+                reader.measure(message.entries, size)
+                if message.HasField("fingerprint"):
+                    self.fingerprint = modules.fingerprint(message.fingerprint)
+                yield from reader.whole(message.entries)
+
+    def lookup(self, paths: Iterable[bytes]) -> Iterator[Listed]:
+        """The entries of `paths` as they are now, in their order; what is not there comes with its error."""
+        reader, asked = EntryReader(self.offer.roots, self._client.limits), deque[bytes]()
+        timeouts = self._client.timeouts
+        requests = self._requests(agent_pb2.ListEntriesRequest, paths, asked)
+        if (first := next(requests, None)) is None:  # no path at all would mean the whole module
+            return
+        sent = _chain(first, requests)
+        with Stream(self, lambda: self._lister(sent), timeouts.list_idle, timeouts.list_total) as stream:
+            while (answer := stream.next()) is not None:
+                message, size = answer
+                reader.measure(message.entries, size)
+                yield from reader.looked_up(message.entries, asked)
+        self._all_answered(asked)
+
+    def hash(self, paths: Iterable[bytes]) -> Iterator[FileHash]:
+        """The digests of the files at `paths`, in their order."""
+        asked, timeouts = deque[bytes](), self._client.timeouts
+        requests = self._requests(agent_pb2.HashFilesRequest, paths, asked)
+        if (first := next(requests, None)) is None:
+            return
+        sent = _chain(first, requests)
+        with Stream(self, lambda: self._stub.HashFiles(sent), timeouts.hash_idle, timeouts.hash_total) as stream:
+            while (message := stream.next()) is not None:
+                yield from hashed(message.hashes, asked)
+        self._all_answered(asked)
+
+    def transfer(self, root: int) -> Transfer:
+        """One rsync connection to the daemon that serves the root of that number."""
+        return Transfer(self, root, self._bwlimit)
+
+    def cancel(self) -> None:
+        """End everything of this session, from any thread; whoever waits in it gets Cancelled."""
+        self._cancelled = True
+        for stream in list(self._calls):
+            stream.cancel()
+
+    def close(self) -> None:
+        """Give the lease back."""
+        for stream in list(self._calls):
+            stream.close()
+
+    def __enter__(self) -> Self:
+        """The session itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        """Give the lease back."""
+        self.close()
+
+    def _requests(self, message: Any, paths: Iterable[bytes], asked: deque[bytes]) -> Iterator[Any]:
+        batch: list[bytes] = []
+        size, session = 0, self._token
+        for path in paths:
+            batch.append(path)
+            size += len(path) + 8
+            if size >= _REQUEST_BYTES:
+                asked.extend(batch)
+                yield message(session=session, paths=batch)
+                batch, size, session = [], 0, b""
+        if batch:
+            asked.extend(batch)
+            yield message(session=session, paths=batch)
+
+    def _all_answered(self, asked: deque[bytes]) -> None:
+        if asked:
+            raise AgentMisbehaved(f"{self.host}: the agent left {len(asked)} paths unanswered")
+
+
+class Stream:
+    """One running RPC of a session: waits for answers within limits and names what ended it."""
+
+    def __init__(
+        self, session: Session, start: Callable[[], Any], idle: float = 0, total: float = 0, *, open_: bool = False
+    ) -> None:
+        self._session = session
+        self._client = session._client
+        try:
+            self.call = start()
+        except ValueError as error:
+            raise ConnectionLost(f"{session.host}: the connection to the agent was closed") from error
+        limit = self._client.timeouts.open if open_ else idle
+        self._guard: Guard = self._client.watchdog.watch(limit, limit if open_ else total, self.call.cancel)
+        session._calls.add(self)
+        if session._cancelled:
+            self.call.cancel()
+
+    def next(self) -> Any | None:
+        """The next answer; None at the end of the stream."""
+        self._guard.waiting()
+        try:
+            return next(self.call)
+        except StopIteration:
+            return None
+        except grpc.RpcError as error:
+            raise self._meaning(error) from error
+        finally:
+            self._guard.heard()
+
+    def _meaning(self, error: grpc.RpcError) -> BackupError:
+        if self._session._cancelled:
+            return Cancelled(f"{self._session.host}: stopped")
+        if self._guard.why:
+            return ConnectionLost(f"{self._session.host}: {self._guard.why}", "look at the agent's log on the host")
+        return translate(error, self._session.host)
+
+    def cancel(self) -> None:
+        """End it, from any thread."""
+        self.call.cancel()
+
+    def close(self) -> None:
+        """End it and forget it."""
+        self.call.cancel()
+        self._client.watchdog.forget(self._guard)
+        self._session._calls.discard(self)
+
+    def __enter__(self) -> Self:
+        """The stream itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        """End it."""
+        self.close()
+
+
+class Transfer:
+    """One rsync connection. `received` and `sent` count its bytes while it runs, as the collector sees them."""
+
+    def __init__(self, session: Session, root: int, bwlimit: float) -> None:
+        self._session = session
+        self._root = root
+        self._pace = Pace(session._client.clock, bwlimit)
+        self._local: LocalEnd | None = None
+        self._stream: Stream | None = None
+        self._cancelled = False
+
+    @property
+    def received(self) -> int:
+        """Bytes that came from the agent and were taken by the rsync client."""
+        return self._local.received if self._local else 0
+
+    @property
+    def sent(self) -> int:
+        """Bytes that the rsync client sent."""
+        return self._local.sent if self._local else 0
+
+    def run(self, descriptor: int) -> DaemonExit:
+        """Pump between a connected stream socket and the agent's daemon until both ends are done.
+
+        The socket's other end is the rsync client's stdin and stdout. The descriptor stays the caller's, whose copy of
+        the client's end must be closed, or no end of file is ever seen.
+        """
+        local = self._local = LocalEnd(descriptor)
+        timeouts = self._session._client.timeouts
+        try:
+            with Stream(
+                self._session,
+                lambda: self._session._stub.Transfer(self._requests(local)),
+                timeouts.transfer_idle,
+                timeouts.transfer_total,
+            ) as stream:
+                self._stream = stream
+                if self._cancelled:
+                    stream.cancel()
+                end = self._receive(stream, local)
+                local.finish()
+                return end
+        finally:
+            self._pace.stop()
+            local.close()
+
+    def _requests(self, local: LocalEnd) -> Iterator[Any]:
+        yield agent_pb2.TransferRequest(session=self._session._token, root=self._root)
+        for data in local.chunks():
+            yield agent_pb2.TransferRequest(data=data)
+
+    def _receive(self, stream: Stream, local: LocalEnd) -> DaemonExit:
+        end: DaemonExit | None = None
+        wanted = True
+        try:
+            while (message := stream.next()) is not None:
+                if end is not None:
+                    raise AgentMisbehaved(f"{self._session.host}: the agent goes on after the end of its rsync")
+                if message.data:
+                    self._pace.take(len(message.data))
+                    wanted = wanted and local.write(message.data)
+                if message.HasField("exit"):
+                    end = DaemonExit(message.exit.code, _lines(message.exit.messages))
+        except ConnectionLost as error:
+            if self._cancelled:
+                raise Cancelled(f"{self._session.host}: stopped") from error
+            raise
+        if end is None:
+            raise AgentMisbehaved(f"{self._session.host}: the agent did not say how its rsync ended")
+        return end
+
+    def cancel(self) -> None:
+        """End it from any thread; `run` raises Cancelled."""
+        self._cancelled = True
+        self._pace.stop()
+        if self._stream is not None:
+            self._stream.cancel()
+        if self._local is not None:
+            self._local.wake()
+
+
+def _text(text: str) -> str:
+    return printable(text[:_MAX_TEXT])
+
+
+def _lines(text: str) -> str:
+    return "\n".join(printable(line) for line in text[-_MAX_MESSAGES:].splitlines())
+
+
+def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest
+
+
+def _with_size(data: bytes) -> tuple[Any, int]:
+    return agent_pb2.ListEntriesResponse.FromString(data), len(data)

@@ -1,0 +1,113 @@
+"""The one place where a gRPC failure becomes one of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import grpc
+
+from pyrsyncbackup_collector.entry import printable
+from pyrsyncbackup_collector.errors import (
+    AgentBusy,
+    AgentMisbehaved,
+    AgentRefused,
+    BackupError,
+    ConnectionLost,
+    HookFailed,
+    ModuleBusy,
+    ModuleNotReady,
+    ModuleUnknown,
+    ProtocolMismatch,
+)
+
+# A failed hook sends the tail of its output.
+_MAX_DETAILS = 8000
+
+_ACCEPT_US = "on the host, run `pyrsyncbackup-agent accept` with the output of `pyrsyncbackup invitation`"
+_LOOK_THERE = "look at the agent's log on the host"
+
+
+def translate(error: grpc.RpcError, host: str) -> BackupError:
+    """What `error`, from an RPC to the agent of `host`, means. Every status code has a meaning."""
+    code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
+    details = ((error.details() if isinstance(error, grpc.Call) else str(error)) or "")[:_MAX_DETAILS]
+    return _MEANINGS[code](details, f"{host}: ")
+
+
+def _shown(details: str) -> str:
+    return "\n".join(printable(line) for line in details.splitlines())
+
+
+def _misbehaved(details: str, host: str) -> BackupError:
+    return AgentMisbehaved(f"{host}the agent failed: {_shown(details)}", _LOOK_THERE)
+
+
+def _unknown(details: str, host: str) -> BackupError:
+    if details.startswith("Exception "):  # what a Python server says of an unexpected exception
+        return _misbehaved(details, host)
+    return _lost(details, host)
+
+
+def _internal(details: str, host: str) -> BackupError:
+    if "serializ" in details or "parsing" in details.lower():
+        return AgentMisbehaved(f"{host}the agent sent an answer that cannot be read", _LOOK_THERE)
+    return _lost(details, host)
+
+
+def _lost(details: str, host: str) -> BackupError:
+    return ConnectionLost(f"{host}the connection to the agent was lost: {_shown(details) or 'no reason given'}")
+
+
+def _late(_: str, host: str) -> BackupError:
+    return ConnectionLost(f"{host}the agent did not answer in time", _LOOK_THERE)
+
+
+def _exhausted(details: str, host: str) -> BackupError:
+    if "message larger than max" in details:  # said by our own side
+        return AgentMisbehaved(f"{host}the agent sent a message that is too large", _LOOK_THERE)
+    return AgentBusy(f"{host}{_shown(details)}", "it is tried again; `max_sessions` in agent.toml is the limit")
+
+
+def _denied(details: str, host: str) -> BackupError:
+    if details.startswith("session"):
+        return ConnectionLost(f"{host}{_shown(details)}", "the pull is tried again")
+    return AgentRefused(f"{host}the agent does not trust this collector: {_shown(details)}", _ACCEPT_US)
+
+
+def _precondition(details: str, host: str) -> BackupError:
+    if details.startswith("hook failed"):
+        return HookFailed(f"{host}{_shown(details)}", "run the hook by hand on the host")
+    return ModuleNotReady(f"{host}{_shown(details)}", "`pyrsyncbackup-agent modules` on the host shows the reason")
+
+
+def _unavailable(details: str, host: str) -> BackupError:
+    if "shutting down" in details.lower() and "socket" not in details.lower():
+        return ConnectionLost(f"{host}the agent is shutting down", "it is tried again")
+    return _lost(details, host)
+
+
+def _too_new(_: str, host: str) -> BackupError:
+    return ProtocolMismatch(f"{host}the agent does not know this call", "update the agent")
+
+
+_MEANINGS: dict[grpc.StatusCode, Callable[[str, str], BackupError]] = {
+    grpc.StatusCode.OK: _misbehaved,  # never raised by gRPC
+    grpc.StatusCode.CANCELLED: _lost,
+    grpc.StatusCode.UNKNOWN: _unknown,
+    grpc.StatusCode.INVALID_ARGUMENT: _misbehaved,
+    grpc.StatusCode.DEADLINE_EXCEEDED: _late,
+    grpc.StatusCode.NOT_FOUND: lambda details, host: ModuleUnknown(
+        f"{host}{_shown(details)}", f"`pyrsyncbackup modules {host[:-2]}` lists what there is"
+    ),
+    grpc.StatusCode.ALREADY_EXISTS: _misbehaved,
+    grpc.StatusCode.PERMISSION_DENIED: _denied,
+    grpc.StatusCode.UNAUTHENTICATED: _denied,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: _exhausted,
+    grpc.StatusCode.FAILED_PRECONDITION: _precondition,
+    grpc.StatusCode.ABORTED: lambda details, host: ModuleBusy(f"{host}{_shown(details)}", "it is tried again"),
+    grpc.StatusCode.OUT_OF_RANGE: _misbehaved,
+    grpc.StatusCode.UNIMPLEMENTED: _too_new,
+    grpc.StatusCode.INTERNAL: _internal,
+    grpc.StatusCode.UNAVAILABLE: _unavailable,
+    grpc.StatusCode.DATA_LOSS: _misbehaved,
+}
