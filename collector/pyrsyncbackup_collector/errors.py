@@ -1,6 +1,7 @@
 """Every failure the collector can name, with its exit code and whether trying again can help.
 
 BackupError                 exit 1
+├── UsageError              2   what was asked for cannot be understood
 ├── ConfigError             3   configuration (all problems at once)
 ├── NotFound                4   no such host, module, snapshot or path
 ├── ConnectError            5   retryable
@@ -58,6 +59,12 @@ class BackupError(Exception):
     def __str__(self) -> str:
         """One line: the cause, then the next step."""
         return f"{self.cause} ({self.hint})" if self.hint else self.cause
+
+
+class UsageError(BackupError):
+    """What was asked for cannot be understood: a reference, a time, a name."""
+
+    exit_code = 2
 
 
 class ConfigError(BackupError):
