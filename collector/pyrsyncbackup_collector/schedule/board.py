@@ -103,6 +103,8 @@ class _Host:
     requested: bool = False
     modules: dict[str, _Module] = field(default_factory=dict)
     wait: Wait = field(default_factory=Wait)
+    # When its check and its first pull are due; None: to be worked out. Ten thousand modules are not looked at twice.
+    due: tuple[float, float] | None = None
 
     def check_due(self, name: str) -> float:
         if self.requested:
@@ -138,12 +140,14 @@ class Board:
             self._hosts = {name: self._hosts.get(name) or _Host(policy) for name, policy in policies.items()}
             for name, policy in policies.items():
                 self._hosts[name].policy = policy
+                self._hosts[name].due = None
 
     def forget(self, host: str) -> None:
         """Its definition changed: waiting ends, and what it offers is asked anew."""
         with self._lock:
             if entry := self._hosts.get(host):
                 entry.known = False
+                entry.due = None
                 entry.wait.clear()
 
     def remember(self, host: str, checked: float | None, pulled: Mapping[str, float | None]) -> None:
@@ -151,6 +155,7 @@ class Board:
         with self._lock:
             if entry := self._hosts.get(host):
                 entry.checked = checked
+                entry.due = None
                 for name, moment in pulled.items():
                     entry.modules[name] = _Module(entry.policy, checked, moment)
 
@@ -163,6 +168,7 @@ class Board:
                 for name, policy in policies.items():
                     entry.modules[name].policy = policy
                 entry.known = True
+                entry.due = None
 
     def modules(self, host: str) -> tuple[str, ...]:
         """The ready modules of a host, as far as known."""
@@ -175,18 +181,21 @@ class Board:
         with self._lock:
             if entry := self._hosts.get(host):
                 entry.requested = True
+                entry.due = None
 
     def request_pull(self, host: str, module: str) -> None:
         """Pull now, whatever the schedule says; while it runs already: once more afterwards."""
         with self._lock:
             if (entry := self._hosts.get(host)) and module in entry.modules:
                 entry.modules[module].requested = True
+                entry.due = None
 
     def withdraw(self, host: str, module: str) -> None:
         """Nobody asks for it any more."""
         with self._lock:
             if (entry := self._hosts.get(host)) and module in entry.modules:
                 entry.modules[module].requested = False
+                entry.due = None
 
     def take(self, now: float) -> list[Job]:
         """What may begin at `now`; the oldest due first. It counts as running from here on."""
@@ -197,7 +206,7 @@ class Board:
                 if len(self._checks) >= self._slots.checks:
                     break
                 jobs.append(self._begin_check(name, now))
-            for _, (name, module) in _ripe(self._due_pulls(), now):
+            for _, (name, module) in _ripe(self._due_pulls(now), now):
                 if len(self._pulls) >= self._slots.pulls:
                     break
                 if self._has_slot(name):
@@ -211,7 +220,7 @@ class Board:
             if len(self._checks) < self._slots.checks:
                 found += [due for due, _ in self._due_checks()]
             if len(self._pulls) < self._slots.pulls:
-                found += [due for due, (name, _) in self._due_pulls() if self._has_slot(name)]
+                found += [self._first_pull(name, entry) for name, entry in self._hosts.items() if self._has_slot(name)]
             return min(found)
 
     def check_ended(
@@ -223,6 +232,7 @@ class Board:
             entry = self._hosts.get(job.host)
             if entry is None:
                 return None
+            entry.due = None
             if failure:
                 entry.wait.failed(now, failure, job.host, retryable=retryable)
                 return entry.wait.until
@@ -243,6 +253,8 @@ class Board:
             self._pulls.discard((job.host, job.module))
             entry = self._hosts.get(job.host)
             module = entry.modules.get(job.module) if entry else None
+            if entry is not None:
+                entry.due = None
             if entry is None or module is None:
                 return None
             if not failure:
@@ -263,21 +275,35 @@ class Board:
             return len(self._checks) + len(self._pulls)
 
     def _due_checks(self) -> list[tuple[float, str]]:
-        return [(entry.check_due(name), name) for name, entry in self._hosts.items() if name not in self._checks]
+        return [(self._due(name, entry)[0], name) for name, entry in self._hosts.items() if name not in self._checks]
 
-    def _due_pulls(self) -> list[tuple[float, tuple[str, str]]]:
+    def _due_pulls(self, now: float) -> list[tuple[float, tuple[str, str]]]:
+        """The pulls that are due at `now`, waiting ones left out."""
         found = []
         for name, entry in self._hosts.items():
-            if not entry.known:
+            if self._first_pull(name, entry) > now:
                 continue
             for module_name, module in entry.modules.items():
-                if (name, module_name) in self._pulls:
-                    continue
-                due = module.pull_due(name, module_name)
-                if due < NEVER and not module.requested:
-                    due = max(due, entry.wait.until, self.store.until)
-                found.append((due, (name, module_name)))
+                if (name, module_name) not in self._pulls:
+                    due = module.pull_due(name, module_name)
+                    if not module.requested:
+                        due = max(due, entry.wait.until, self.store.until)
+                    found.append((due, (name, module_name)))
         return found
+
+    def _first_pull(self, name: str, entry: _Host) -> float:
+        due = self._due(name, entry)[1]
+        return max(due, entry.wait.until, self.store.until) if due >= 0 else due
+
+    def _due(self, name: str, entry: _Host) -> tuple[float, float]:
+        """When the host's check and its first pull are due, whatever waits; a requested pull is before all (-1)."""
+        if entry.due is None:
+            pulls = [NEVER]
+            for module_name, module in entry.modules.items() if entry.known else ():
+                if (name, module_name) not in self._pulls:
+                    pulls.append(-1.0 if module.requested else module.pull_due(name, module_name))
+            entry.due = (entry.check_due(name), min(pulls))
+        return entry.due
 
     def _has_slot(self, host: str) -> bool:
         return sum(1 for name, _ in self._pulls if name == host) < self._slots.per_host
@@ -290,6 +316,7 @@ class Board:
             entry.modules[key].checked = now
         entry.checked, entry.requested = now, False
         self._checks.add(name)
+        entry.due = None
         return CheckJob(name, None if everything else due)
 
     def _begin_pull(self, name: str, module_name: str, now: float) -> PullJob:
@@ -298,12 +325,14 @@ class Board:
         module.requested = module.changed = False
         module.pulled = module.checked = now
         self._pulls.add((name, module_name))
+        self._hosts[name].due = None
         return PullJob(name, module_name, reason)
 
     def _notice_clock(self, now: float) -> None:
         """When the clock was set back, moments that lie ahead now count as the present one."""
         if now < self._latest - SET_BACK:
             for entry in self._hosts.values():
+                entry.due = None
                 entry.checked = _not_after(entry.checked, now)
                 entry.wait.until = min(entry.wait.until, now)
                 for module in entry.modules.values():
