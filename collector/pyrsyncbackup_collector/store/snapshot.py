@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from pyrsyncbackup_collector.entry import Entry
 
+COMPLETE = "complete"
+PARTIAL = "partial"
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -25,6 +28,42 @@ class Totals:
     stale: int = 0
     changing: int = 0
     unreadable: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A path that was not read as it should have been: `kind` as "denied", "vanished", "changing"; why in words."""
+
+    path: bytes
+    kind: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a manifest's header keeps beside the entries: how the module was defined, and what went wrong.
+
+    `roots` are paths relative to "/", `aliases` pairs of (path as defined, root that it stands for).
+    """
+
+    title: str = ""
+    roots: tuple[bytes, ...] = ()
+    aliases: tuple[tuple[bytes, bytes], ...] = ()
+    excludes: tuple[str, ...] = ()
+    includes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A manifest as log and directory name it, without a look inside; `digest` is the SHA-256 of the file."""
+
+    host: str
+    module: str
+    sequence: int
+    name: str
+    kind: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,319 @@
+"""Contents as files named by their SHA-256: written once, never changed, compressed.
+
+Decides how an object comes to lie in the store and how it is read back. Which objects are known, and which may go, is
+the catalog's.
+"""
+
+# ruff: noqa: PTH104, PTH108, PTH110, PTH116
+# Names are strings here: making a Path costs as much as the system call it is for
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import io
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import zstandard
+
+from pyrsyncbackup_collector.errors import StoreDamaged, StoreError
+from pyrsyncbackup_collector.store.faults import translate, translated
+from pyrsyncbackup_collector.store.layout import TEMPORARY, make_directory, write_all
+
+# Up to here a content is read, hashed and compressed in one piece each: fewer calls, and no frame buffers.
+WHOLE: Final = 1 << 20
+# Large enough to make handing a block to the other thread cheap, small enough that memory stays small.
+_BLOCK: Final = 1 << 20
+_LEVEL: Final = 3
+# Level 3 uses 2 MiB windows; a frame that wants more of our memory was not written by us.
+_MAX_WINDOW: Final = 8 << 20
+# Two large contents at a time are what two pulls' rsync delivers; more wait for each other's blocks only.
+_HASHERS: Final = 4
+
+
+class Ingested(NamedTuple):
+    """What became of a content: its digest (hexadecimal), its size and that of its object, in bytes."""
+
+    sha256: str
+    size: int
+    stored_size: int
+
+
+def _nothing_known(_: str) -> bool:
+    return False
+
+
+class _Local(threading.local):
+    """What each thread reuses."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True)
+        self.decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+
+
+class ObjectStore:
+    """The objects below one directory. Any number of threads may use it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._prefix = f"{path}/"
+        self._local = _Local()
+        self._numbers = count()
+        self._hashers: ThreadPoolExecutor | None = None
+        self._hashers_lock = threading.Lock()
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._hashers:
+            self._hashers.shutdown()
+
+    def place(self, sha256: str) -> Path:
+        """Where the object of that digest lies, or would."""
+        return Path(self._place(sha256))
+
+    def has(self, sha256: str) -> bool:
+        """Whether there is a file of that name. That does not make it known: it may be empty after a power loss."""
+        with translated(self.path):
+            return os.path.exists(self._place(sha256))
+
+    def ingest(self, source: int, limit: int, known: Callable[[str], bool] = _nothing_known) -> Ingested:
+        """Make an object of what the file descriptor `source` reads, from where it stands to its end.
+
+        `known` tells of a digest whether its object has a row in the catalog: such an object is not written again,
+        unless its file is gone. A file without a row is replaced, never trusted. Nothing is durable before `sync`.
+        More than `limit` bytes, and a file that changes while it is read, raise StoreError.
+        """
+        try:
+            size = os.fstat(source).st_size
+            if size > limit:
+                raise StoreError(f"a content of {size} bytes is over the limit of {limit}")
+            if size <= WHOLE:
+                return self._ingest_whole(source, size, known)
+            return self._ingest_stream(source, size, known)
+        except OSError as fault:
+            raise translate(fault, self.path) from fault
+
+    def _ingest_whole(self, source: int, size: int, known: Callable[[str], bool]) -> Ingested:
+        data = os.read(source, size + 1)
+        if len(data) < size:
+            parts = [data]
+            while more := os.read(source, size + 1):
+                parts.append(more)
+            data = b"".join(parts)
+        if len(data) != size:
+            raise _changed(size, len(data))
+        sha256 = hashlib.sha256(data).hexdigest()
+        if known(sha256) and (stored := self._stored_size(sha256)):
+            return Ingested(sha256, size, stored)
+        frame = self._local.compressor.compress(data)
+        draft = self._draft()
+        file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+        try:
+            if os.write(file, frame) != len(frame):
+                os.lseek(file, 0, os.SEEK_SET)
+                write_all(file, frame)
+        except BaseException:
+            os.unlink(draft)
+            raise
+        finally:
+            os.close(file)
+        self._publish(draft, sha256)
+        return Ingested(sha256, size, len(frame))
+
+    def _ingest_stream(self, source: int, size: int, known: Callable[[str], bool]) -> Ingested:
+        draft = self._draft()
+        file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+        try:
+            try:
+                sha256, stored_size = self._compress(source, file, size)
+            finally:
+                os.close(file)
+            if known(sha256) and (stored := self._stored_size(sha256)):
+                os.unlink(draft)
+                return Ingested(sha256, size, stored)
+        except BaseException:
+            os.unlink(draft)
+            raise
+        self._publish(draft, sha256)
+        return Ingested(sha256, size, stored_size)
+
+    def _compress(self, source: int, target: int, size: int) -> tuple[str, int]:
+        """Copy as one frame; hash each block in another thread while this one compresses and writes it."""
+        digest = hashlib.sha256()
+        frame = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compressobj(size=size)
+        hashers = self._pool()
+        done = stored = 0
+        hashing: Future[None] | None = None
+        while block := os.read(source, _BLOCK):
+            if hashing:
+                hashing.result()
+            done += len(block)
+            if done > size:
+                raise _changed(size, done)
+            hashing = hashers.submit(digest.update, block)
+            piece = frame.compress(block)
+            write_all(target, piece)
+            stored += len(piece)
+        if hashing:
+            hashing.result()
+        if done != size:
+            raise _changed(size, done)
+        piece = frame.flush()
+        write_all(target, piece)
+        return digest.hexdigest(), stored + len(piece)
+
+    def open(self, sha256: str, size: int | None = None) -> io.BufferedReader:
+        """A stream of the content of that digest; close it.
+
+        Its last read raises StoreDamaged if what was read does not have that digest, or not `size` bytes where that is
+        given; so does an object that is missing, truncated or no zstd frame. Who stops before the end has no proof.
+        """
+        place = self._place(sha256)
+        try:
+            file = os.open(place, os.O_RDONLY)
+        except FileNotFoundError:
+            raise _missing(sha256) from None
+        except OSError as fault:
+            raise translate(fault, place) from fault
+        return io.BufferedReader(_Verifying(file, sha256, size), _MAX_READ)
+
+    def read(self, sha256: str, size: int) -> bytes:
+        """The whole content, verified; quicker than `open` for small ones. `size` is what the entry says, in bytes."""
+        place = self._place(sha256)
+        try:
+            with open(place, "rb", buffering=0) as file:
+                frame = file.read()
+        except FileNotFoundError:
+            raise _missing(sha256) from None
+        except OSError as fault:
+            raise translate(fault, place) from fault
+        try:
+            # An object in several frames, or one without its size, is not ours; the limit is the entry's size.
+            if zstandard.frame_content_size(frame) != size:
+                raise _damaged(sha256, f"it does not hold {size} bytes")
+            data = self._local.decompressor.decompress(frame, max_output_size=size, allow_extra_data=False)
+        except zstandard.ZstdError as fault:
+            raise _damaged(sha256, str(fault)) from None
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise _damaged(sha256, "its content has another digest")
+        return data
+
+    def sync(self) -> None:
+        """Make all that was written durable: syncfs(2) of the store's file system."""
+        with translated(self.path):
+            directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                if _syncfs(directory) != 0:
+                    number = ctypes.get_errno()
+                    raise OSError(number, os.strerror(number))
+            finally:
+                os.close(directory)
+
+    def clear_temporary(self) -> int:
+        """Remove drafts that a crash left; how many. Only while nobody else writes."""
+        with translated(self.path), os.scandir(self.path) as items:
+            drafts = [item.path for item in items if item.name.startswith(TEMPORARY)]
+            for draft in drafts:
+                os.unlink(draft)
+        return len(drafts)
+
+    def _place(self, sha256: str) -> str:
+        if len(sha256) != 64 or sha256.strip("0123456789abcdef"):
+            raise StoreDamaged(f"not a SHA-256: {sha256[:100]!r}")
+        return f"{self._prefix}{sha256[:2]}/{sha256[2:]}"
+
+    def _draft(self) -> str:
+        return f"{self._prefix}{TEMPORARY}{os.getpid()}-{next(self._numbers)}"
+
+    def _stored_size(self, sha256: str) -> int:
+        """Size of the object's file; 0 without one."""
+        try:
+            return os.stat(self._place(sha256)).st_size
+        except FileNotFoundError:
+            return 0
+
+    def _publish(self, draft: str, sha256: str) -> None:
+        place = self._place(sha256)
+        try:
+            os.rename(draft, place)
+        except FileNotFoundError:
+            make_directory(Path(place).parent)
+            os.rename(draft, place)
+
+    def _pool(self) -> ThreadPoolExecutor:
+        with self._hashers_lock:
+            if not self._hashers:
+                self._hashers = ThreadPoolExecutor(_HASHERS, thread_name_prefix="hash")
+            return self._hashers
+
+
+_MAX_READ: Final = 256 << 10
+
+
+class _Verifying(io.RawIOBase):
+    """Decompresses one object and proves its digest when its end is reached."""
+
+    def __init__(self, file: int, sha256: str, size: int | None) -> None:
+        self._file = file
+        self._sha256 = sha256
+        self._size = size
+        self._done = 0
+        self._digest = hashlib.sha256()
+        self._source = open(file, "rb", buffering=0)  # noqa: SIM115 - closed by close()
+        self._frames = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(
+            self._source, read_size=_MAX_READ, read_across_frames=True, closefd=False
+        )
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        """Fill `buffer` as far as the content goes; 0 at its end."""
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        try:
+            got = self._frames.readinto(view)
+        except zstandard.ZstdError as fault:
+            raise _damaged(self._sha256, str(fault)) from None
+        except OSError as fault:
+            raise translate(fault, f"object {self._sha256}") from fault
+        if got:
+            self._done += got
+            if self._size is not None and self._done > self._size:
+                raise _damaged(self._sha256, f"it holds more than {self._size} bytes")
+            self._digest.update(view[:got])
+        elif self._digest.hexdigest() != self._sha256:
+            raise _damaged(self._sha256, "its content has another digest, or its end is missing")
+        elif self._size is not None and self._done != self._size:
+            raise _damaged(self._sha256, f"it holds {self._done} bytes, not {self._size}")
+        return got
+
+    def close(self) -> None:
+        """Close the object's file."""
+        self._source.close()
+        super().close()
+
+
+def _changed(size: int, done: int) -> StoreError:
+    return StoreError(f"a file changed while it was made an object: {size} bytes, then {done} or more")
+
+
+def _missing(sha256: str) -> StoreDamaged:
+    return StoreDamaged(f"object {sha256} is missing", "`pyrsyncbackup pull` brings it again if the host still has it")
+
+
+def _damaged(sha256: str, why: str) -> StoreDamaged:
+    return StoreDamaged(f"object {sha256} is damaged: {why}", "restore it from a second copy of the store")
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _syncfs(directory: int) -> int:
+    return int(_libc.syncfs(ctypes.c_int(directory)))

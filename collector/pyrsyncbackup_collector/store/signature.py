@@ -1,0 +1,100 @@
+"""The signature under the head of a log: who wrote the last line, and that none was taken away since."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Protocol
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from pyrsyncbackup_collector.errors import StoreError
+
+
+class Signer(Protocol):
+    """Signs for the collector. Any thread may call it."""
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the public key (SubjectPublicKeyInfo, DER), hexadecimal."""
+        ...
+
+    def sign(self, data: bytes) -> bytes:
+        """ECDSA signature (DER) over the SHA-256 of `data`."""
+        ...
+
+    def verify(self, data: bytes, signature: bytes) -> bool:
+        """Whether `signature` is this key's over `data`."""
+        ...
+
+
+class KeySigner:
+    """Signs with a P-256 key in PEM, the one of the collector's identity."""
+
+    def __init__(self, key_pem: bytes) -> None:
+        key = serialization.load_pem_private_key(key_pem, None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise StoreError("the collector's key is not an elliptic curve key")
+        self._key = key
+        self._public = key.public_key()
+        info = self._public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        self._name = hashlib.sha256(info).hexdigest()
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the public key (SubjectPublicKeyInfo, DER), hexadecimal."""
+        return self._name
+
+    def sign(self, data: bytes) -> bytes:
+        """ECDSA signature (DER) over the SHA-256 of `data`."""
+        return self._key.sign(data, ec.ECDSA(hashes.SHA256()))
+
+    def verify(self, data: bytes, signature: bytes) -> bool:
+        """Whether `signature` is this key's over `data`."""
+        try:
+            self._public.verify(signature, data, ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature:
+            return False
+        return True
+
+
+class Head(msgspec.Struct, frozen=True):
+    """log.head.json: `lines` counts the log's lines, `digest` is that of the last one. Unsigned: `key` is empty."""
+
+    lines: int
+    digest: str
+    key: str = ""
+    signature: str = ""
+
+
+def signed_text(host: str, module: str, lines: int, digest: str) -> bytes:
+    """What the signature is over."""
+    return f"pyrsyncbackup log head 1\n{host}\n{module}\n{lines}\n{digest}\n".encode()
+
+
+def make_head(host: str, module: str, lines: int, digest: str, signer: Signer | None) -> Head:
+    """The head of a log, signed if there is a key."""
+    if signer is None:
+        return Head(lines, digest)
+    signature = signer.sign(signed_text(host, module, lines, digest))
+    return Head(lines, digest, signer.key, base64.b64encode(signature).decode())
+
+
+def head_fault(head: Head, host: str, module: str, signer: Signer | None) -> str:
+    """Why the signature of `head` cannot be relied on; nothing if it can, or if there is no key to check it with."""
+    if signer is None:
+        return ""
+    if not head.signature:
+        return "the head of the log is not signed"
+    if head.key != signer.key:
+        return f"the head of the log is signed by another key, {head.key[:64]!r}"
+    try:
+        signature = base64.b64decode(head.signature, validate=True)
+    except ValueError:
+        return "the head of the log has a malformed signature"
+    if not signer.verify(signed_text(host, module, head.lines, head.digest), signature):
+        return "the head of the log has a wrong signature"
+    return ""
