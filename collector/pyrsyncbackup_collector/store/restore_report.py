@@ -17,18 +17,18 @@ _SHOWN = 3
 class Reason(enum.Enum):
     """Why an entry is not as it was on the host; `missing` where it, or its content, is not there at all."""
 
-    EXISTS = ("was there already and is kept as it was", True)
-    DAMAGED = ("has no sound content in the store", True)
-    NEVER_READ = ("could not be read when it was backed up", True)
+    EXISTS = ("already there, kept as before", True)
+    DAMAGED = ("no sound content in the store", True)
+    NEVER_READ = ("could not be read for the backup", True)
     FAILED = ("could not be made", True)
-    BELOW = ("lies below a directory that could not be made", True)
-    STALE = ("is of an earlier backup, since it could not be read for this one", False)
-    CHANGING = ("changed while it was backed up: content and time may not belong together", False)
-    DIRECTORY_KEPT = ("is a directory that was there already: its owner, mode and time are kept", False)
-    SPECIAL = ("is restored only with --special", False)
-    OWNER = ("belongs to another user or group, which only root can give it", False)
-    ATTRIBUTE = ("lacks an attribute", False)
-    LINK = ("is a file of its own instead of a hard link", False)
+    BELOW = ("below a directory that could not be made", True)
+    STALE = ("of an earlier backup, could not be read for this one", False)
+    CHANGING = ("changed while it was read for the backup, content and time may not belong together", False)
+    DIRECTORY_KEPT = ("directory already there, keeps its owner, mode and time", False)
+    SPECIAL = ("restored only with --special", False)
+    OWNER = ("of another user or group, which only root can give", False)
+    ATTRIBUTE = ("without an attribute", False)
+    LINK = ("a file of its own instead of a hard link", False)
 
     def __init__(self, text: str, missing: bool) -> None:
         self.text = text
