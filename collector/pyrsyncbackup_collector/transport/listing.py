@@ -44,6 +44,7 @@ _ERRORS = (
 )
 # SQLite's integers, and the kernel's sizes, end here.
 _MAX_SIZE = 2**63 - 1
+_MAX_NS = 999_999_999
 # Linux: XATTR_NAME_MAX and XATTR_SIZE_MAX; one entry fits in one message anyway.
 _MAX_XATTR_NAME = 255
 _MAX_XATTR_VALUE = 65536
@@ -67,14 +68,16 @@ class EntryReader:
     def __init__(self, roots: Iterable[Root], limits: Limits | None = None) -> None:
         self._roots = {root.id: root for root in roots}
         self._limits = limits or Limits()
-        self._names: dict[bytes, str] = {b"": ""}
+        self._names: dict[bytes, str] = {}
         self._count = 0
         self._bytes = 0
         self._empty = 0
-        # The directories above the last entry, each with the name last seen in it.
-        self._above: list[bytes] = [b""]
-        self._last: list[bytes] = [b""]
-        self._place: tuple[bytes, int] | None = None
+        # The directory that entries are in now, and the name last seen there; the same of those above it.
+        self._parent = b""
+        self._before = b""
+        self._above: list[tuple[bytes, bytes]] = []
+        # The root that everything in this directory belongs to, once that was checked.
+        self._placed: int | None = None
 
     def measure(self, entries: Sequence[Any], size: int) -> None:
         """Count one message of `size` bytes against the limits."""
@@ -90,32 +93,42 @@ class EntryReader:
 
     def whole(self, entries: Sequence[Any]) -> list[Listed]:
         """The next entries of a whole listing."""
-        above, last = self._above, self._last
         out = []
+        plain = self.plain
         for entry in entries:
             path: bytes = entry.path
             parent, _, name = path.rpartition(b"/")
-            if parent != above[-1]:
-                while len(above) > 1 and parent != above[-1]:
-                    above.pop()
-                    last.pop()
-                if parent != above[-1]:
-                    raise AgentMisbehaved(
-                        f"the parent of {printable(path[:200])} was not listed before it, or no directory"
-                    )
-            if name <= last[-1] or name == b"." or name == b".." or len(name) > MAX_NAME or b"\0" in name:
+            if parent != self._parent:
+                self._climb(path, parent)
+            if name <= self._before or name == b"." or name == b".." or len(name) > MAX_NAME or b"\0" in name:
                 check_path(path)
                 raise AgentMisbehaved(f"the agent's listing is out of order at {printable(path[:200])}")
-            if len(path) > MAX_PATH:
-                check_path(path)
-            last[-1] = name
-            listed = self.entry(entry, path)
+            self._before = name
+            listed = plain(entry, path) if entry.type == 1 else self.entry(entry, path)
+            if listed.root != self._placed:
+                self._check_place(path, parent, name, listed.root)
             if listed.entry.type == DIRECTORY:
-                above.append(path)
-                last.append(b"")
-            self._check_place(path, parent, name, listed)
+                self._descend(path)
             out.append(listed)
         return out
+
+    def _descend(self, path: bytes) -> None:
+        """What follows may lie in this directory."""
+        if len(path) > MAX_PATH - MAX_NAME:
+            raise AgentMisbehaved(f"the agent sent an impossible path: {printable(path[:200])}")
+        self._above.append((self._parent, self._before))
+        self._parent, self._before, self._placed = path, b"", None
+
+    def _climb(self, path: bytes, parent: bytes) -> None:
+        """Go up to the directory of `path`, which must be one of those above."""
+        self._placed = None
+        while parent != self._parent:
+            if not self._above:
+                check_path(path)
+                raise AgentMisbehaved(
+                    f"the agent listed {printable(path[:200])} without the directory above it, or out of order"
+                )
+            self._parent, self._before = self._above.pop()
 
     def looked_up(self, entries: Sequence[Any], asked: deque[bytes]) -> list[Listed]:
         """The answers to the paths in `asked`, which are taken out of it."""
@@ -130,66 +143,49 @@ class EntryReader:
             out.append(listed)
         return out
 
-    def entry(self, entry: Any, path: bytes) -> Listed:
-        """One entry whose path was checked."""
-        kind: int = entry.type
-        if kind > 7 or kind < 0:
-            raise _wrong(path, "type")
-        mode, mtime_ns = entry.mode, entry.mtime_ns
-        if mode > 0o7777 or mtime_ns > 999_999_999:
-            raise _wrong(path, "mode or time")
+    def plain(self, entry: Any, path: bytes) -> Listed:
+        """A file whose path was checked; nearly all entries are plain ones, so this is the fast way for them."""
+        if entry.link_to or entry.xattrs or entry.HasField("error"):
+            return self.entry(entry, path)
+        mode, mtime_ns, size, allocated = entry.mode, entry.mtime_ns, entry.size, entry.allocated
+        if mode > 0o7777 or mtime_ns > _MAX_NS or size > _MAX_SIZE or allocated > _MAX_SIZE:
+            raise _wrong(path, "mode, time or size")
         try:
             text, raw = path.decode(), b""
         except UnicodeDecodeError:
             text, raw = "", path
-        user, group = entry.user, entry.group
-        names = self._names
-        owner = names[user] if user in names else self._name(user)
-        owning_group = names[group] if group in names else self._name(group)
-        xattrs = entry.xattrs
-        if kind == 1:
-            size, allocated, link = entry.size, entry.allocated, entry.link_to
-            if size > _MAX_SIZE or allocated > _MAX_SIZE:
-                raise _wrong(path, "size")
-            if not link and not xattrs and not entry.HasField("error"):
-                return Listed(
-                    Entry(
-                        text, raw, FILE, mode, entry.uid, entry.gid, owner, owning_group, size, allocated,
-                        entry.mtime_s, mtime_ns, public=entry.public,
-                    ),
-                    entry.token,
-                    entry.root,
-                )  # fmt: skip
-        else:
-            size, allocated, link = 0, 0, entry.link_to
-        return self._rare(
-            entry, path, kind, (text, raw), (mode, mtime_ns), (owner, owning_group), (size, allocated), link
-        )
+        user, group, names = entry.user, entry.group, self._names
+        return Listed(
+            Entry(
+                text, raw, FILE, mode, entry.uid, entry.gid, names.get(user) or self._name(user),
+                names.get(group) or self._name(group), size, allocated, entry.mtime_s, mtime_ns, public=entry.public,
+            ),
+            entry.token,
+            entry.root,
+        )  # fmt: skip
 
-    def _rare(
-        self,
-        entry: Any,
-        path: bytes,
-        kind: int,
-        named: tuple[str, bytes],
-        stat: tuple[int, int],
-        owner: tuple[str, str],
-        sizes: tuple[int, int],
-        link: bytes,
-    ) -> Listed:
-        """Whatever is not a plain file."""
+    def entry(self, entry: Any, path: bytes) -> Listed:
+        """Any entry whose path was checked."""
+        kind: int = entry.type
         error, why = self._error(entry)
-        if kind == 0 and error is None:
+        if not 0 <= kind <= 7 or (kind == 0 and error is None):
             raise _wrong(path, "type")
+        if entry.mode > 0o7777 or entry.mtime_ns > _MAX_NS:
+            raise _wrong(path, "mode or time")
+        size, allocated = (entry.size, entry.allocated) if kind == 1 else (0, 0)
+        if size > _MAX_SIZE or allocated > _MAX_SIZE:
+            raise _wrong(path, "size")
         target = entry.target if kind == 3 else b""
         if kind == 3 and ((not target and error is None) or len(target) > MAX_PATH or b"\0" in target):
             raise _wrong(path, "link target")
+        link = entry.link_to
         if link and (kind in (0, 2) or order(check_path(link)) >= order(path)):
             raise _wrong(path, "hard link")
         value = Entry(
-            *named, _TYPES[kind], stat[0], entry.uid, entry.gid, *owner, *sizes, entry.mtime_s, stat[1],
-            *text_or_bytes(target), (entry.device_major, entry.device_minor) if kind in (6, 7) else (0, 0),
-            *text_or_bytes(link), self._xattrs(entry, path), entry.public, error=why,
+            *text_or_bytes(path), _TYPES[kind], entry.mode, entry.uid, entry.gid, self._name(entry.user),
+            self._name(entry.group), size, allocated, entry.mtime_s, entry.mtime_ns, *text_or_bytes(target),
+            (entry.device_major, entry.device_minor) if kind in (6, 7) else (0, 0), *text_or_bytes(link),
+            self._xattrs(entry, path), entry.public, error=why,
         )  # fmt: skip
         return Listed(value, entry.token, entry.root, error)
 
@@ -216,17 +212,15 @@ class EntryReader:
 
     def _name(self, name: bytes) -> str:
         """A user's or group's name as safe text, remembered: a host has few of them."""
-        if len(self._names) > 10_000:
-            self._names = {b"": ""}
-        text = self._names[name] = printable(name[:MAX_NAME])
+        text = self._names.get(name)
+        if text is None:
+            if len(self._names) > 10_000:
+                self._names.clear()
+            text = self._names[name] = printable(name[:MAX_NAME])
         return text
 
-    def _check_place(self, path: bytes, parent: bytes, name: bytes, listed: Listed) -> None:
+    def _check_place(self, path: bytes, parent: bytes, name: bytes, number: int) -> None:
         """Root 0 is for directories above the roots; all else lies in the root that it names."""
-        number = listed.root
-        if self._place == (parent, number):
-            return
-        self._place = None
         if number == 0:
             below = path + b"/"
             if not any(root.path == path or root.path.startswith(below) for root in self._roots.values()):
@@ -238,12 +232,12 @@ class EntryReader:
         if path == root.path:
             return
         if root.names:
-            if parent != root.path or name not in root.names:
-                raise AgentMisbehaved(f"{printable(path[:200])} is not in the root that it names")
-            return
-        if root.path and parent != root.path and not parent.startswith(root.path + b"/"):
+            inside = parent == root.path and name in root.names
+        else:
+            inside = not root.path or parent == root.path or parent.startswith(root.path + b"/")
+            self._placed = number if inside else None
+        if not inside:
             raise AgentMisbehaved(f"{printable(path[:200])} is not in the root that it names")
-        self._place = (parent, number)
 
 
 def hashed(hashes: Sequence[Any], asked: deque[bytes]) -> list[FileHash]:
