@@ -14,11 +14,12 @@ from pyrsyncbackup_collector.catalog import migrations
 from pyrsyncbackup_collector.catalog.database import BUSY_SECONDS, REBUILD_HINT, Database
 from pyrsyncbackup_collector.catalog.journal import Journal
 from pyrsyncbackup_collector.catalog.ledger import LedgerTables
+from pyrsyncbackup_collector.catalog.queries import Queries
 from pyrsyncbackup_collector.clock import Clock, SystemClock
 from pyrsyncbackup_collector.errors import CatalogDamaged, CatalogError, CatalogMismatch
 
 
-class Catalog(LedgerTables, Journal):
+class Catalog(LedgerTables, Journal, Queries):
     """An open catalog. Safe for threads; each method is one short transaction and raises CatalogError alone.
 
     Close it, or use it in a `with`.
@@ -67,7 +68,7 @@ class Catalog(LedgerTables, Journal):
         try:
             if verify:
                 _verify(database)
-            _check_store(database, store_id)
+            check_store(database, store_id)
             migrations.migrate(database)
         except BaseException:
             database.close()
@@ -99,7 +100,8 @@ def _verify(database: Database) -> None:
         raise CatalogDamaged(f"the catalog {database.path} is damaged: {found[0]}", REBUILD_HINT)
 
 
-def _check_store(database: Database, store_id: str) -> None:
+def check_store(database: Database, store_id: str) -> None:
+    """Raise CatalogMismatch unless the open database is the catalog of that store."""
     if migrations.version(database) == 0:
         raise CatalogDamaged(f"{database.path} is no catalog", REBUILD_HINT)
     with database.reading() as raw:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pyrsyncbackup_collector.catalog.database import Database
 from pyrsyncbackup_collector.catalog.ledger import host_row, module_row
-from pyrsyncbackup_collector.catalog.tables import Host, Module, Request, Run
+from pyrsyncbackup_collector.catalog.tables import RUN_ORDER, Host, Module, Request, Run
 from pyrsyncbackup_collector.clock import Clock
 from pyrsyncbackup_collector.errors import BackupError
 from pyrsyncbackup_collector.transport.offer import AgentInfo, ModuleOffer, ModuleState
@@ -100,7 +100,7 @@ class Journal:
         last = (
             Run.select()
             .where((Run.host == host) & (Run.module == "") & (Run.kind == CHECK))
-            .order_by(Run.begin.desc())
+            .order_by(Run.begin.desc(), RUN_ORDER.desc())
             .limit(1)
         )
         for row in last.execute(db):

@@ -128,7 +128,7 @@ class LedgerTables:
             raise CatalogError(f"memory of snapshot {memory.sequence} given for {snapshot.sequence}")
         with self._database.writing() as raw:
             module_id = module_row(raw, snapshot.host, snapshot.module)
-            if add_snapshot(raw, module_id, snapshot, changes, run=run, previous=previous):
+            if add_snapshot(raw, module_id, snapshot, changes, previous=previous):
                 _remember(raw, module_id, memory)
             raw.execute("UPDATE runs SET sequence = ? WHERE id = ?", (snapshot.sequence, run))
 
@@ -165,7 +165,6 @@ def add_snapshot(
     snapshot: Snapshot,
     changes: Iterable[Change],
     *,
-    run: str = "",
     previous: int | None = None,
 ) -> bool:
     """Add a snapshot and the versions of its changed paths; False if it is there already. Inside a transaction."""
@@ -185,8 +184,8 @@ def add_snapshot(
     facts = (snapshot.sequence, snapshot.name, snapshot.time, snapshot.state, snapshot.base, digest)
     raw.execute(
         "INSERT INTO snapshots (module_id, sequence, name, time, state, base, digest, entries, files, size, stale, "
-        "changing, unreadable, run) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (module_id, *facts, *totals, run),
+        "changing, unreadable) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (module_id, *facts, *totals),
     )
     for chunk in _chunks(changes):
         if newest:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from peewee import BlobField, FloatField, IntegerField, Model, TextField
+from peewee import SQL, BlobField, FloatField, IntegerField, Model, TextField
 
 
 class Host(Model):
@@ -110,7 +110,6 @@ class Snapshot(Model):
     stale = IntegerField()
     changing = IntegerField()
     unreadable = IntegerField()
-    run = TextField(default="")
 
     class Meta:  # noqa: D106
         table_name = "snapshots"
@@ -134,6 +133,9 @@ class Request(Model):
     class Meta:  # noqa: D106
         table_name = "requests"
 
+
+# The order of insertion: tells runs apart that began in one moment, or while the clock ran backwards.
+RUN_ORDER: Final = SQL("rowid")
 
 MODELS: Final = (Host, Module, Run, Snapshot, Request)
 

@@ -113,7 +113,6 @@ STATEMENTS: Final = (
         stale INTEGER NOT NULL,
         changing INTEGER NOT NULL,
         unreadable INTEGER NOT NULL,
-        run TEXT NOT NULL DEFAULT '',
         PRIMARY KEY (module_id, sequence)
     ) WITHOUT ROWID
     """,

@@ -12,25 +12,16 @@ from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.errors import BackupError, HostUnreachable, TransferFailed
 from pyrsyncbackup_collector.transport.offer import Hints, ModuleOffer, ModuleState, Root
 
-
-class FakeClock:
-    def __init__(self) -> None:
-        self.time = 1_790_000_000.0
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
+from tests.support.still_clock import StillClock
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
+def clock() -> StillClock:
+    return StillClock()
 
 
 @pytest.fixture
-def catalog(tmp_path: Path, clock: FakeClock) -> Iterator[Catalog]:
+def catalog(tmp_path: Path, clock: StillClock) -> Iterator[Catalog]:
     with Catalog.create(tmp_path / "catalog.sqlite", "store-1", clock=clock) as made:
         yield made
 
@@ -44,7 +35,7 @@ def offer(name: str, state: ModuleState = ModuleState.READY, **more: Any) -> Mod
     return ModuleOffer(name, name.title(), state, "", **more)
 
 
-def test_modules_that_are_offered_no_more_are_gone_and_come_back(catalog: Catalog, clock: FakeClock) -> None:
+def test_modules_that_are_offered_no_more_are_gone_and_come_back(catalog: Catalog, clock: StillClock) -> None:
     state = "SELECT name, state, first_seen, last_seen FROM modules ORDER BY name"
     start = clock.time
     catalog.seen("web1", [offer("etc"), offer("nginx")])
@@ -71,7 +62,7 @@ def test_the_definition_is_kept_with_names_that_are_not_utf8(catalog: Catalog) -
     assert definition["hints"] == {"check": "1h", "pull": None, "keep": {"last": 3}}
 
 
-def test_checks_that_end_alike_share_a_row(catalog: Catalog, clock: FakeClock) -> None:
+def test_checks_that_end_alike_share_a_row(catalog: Catalog, clock: StillClock) -> None:
     down = HostUnreachable("web1 does not answer", "is it on?")
     for error in (None, None, down, down, down, None):
         catalog.check_done("web1", begin=clock.time, error=error)
@@ -84,7 +75,7 @@ def test_checks_that_end_alike_share_a_row(catalog: Catalog, clock: FakeClock) -
     ]
 
 
-def test_failing_since_is_the_first_failure_until_one_works(catalog: Catalog, clock: FakeClock) -> None:
+def test_failing_since_is_the_first_failure_until_one_works(catalog: Catalog, clock: StillClock) -> None:
     state = "SELECT failing_since, failures, cause, next_try FROM hosts"
     start = clock.time
     catalog.check_done("web1", begin=start, error=HostUnreachable("down", "x"), next_try=start + 5)
@@ -95,7 +86,7 @@ def test_failing_since_is_the_first_failure_until_one_works(catalog: Catalog, cl
     assert rows(catalog, state) == [(None, 0, "", None)]
 
 
-def test_an_unchanged_module_is_good_as_of_the_check(catalog: Catalog, clock: FakeClock) -> None:
+def test_an_unchanged_module_is_good_as_of_the_check(catalog: Catalog, clock: StillClock) -> None:
     run = catalog.run_begin("web1", "etc")
     catalog.run_end(run, "complete")
     clock.time += 900
@@ -103,7 +94,7 @@ def test_an_unchanged_module_is_good_as_of_the_check(catalog: Catalog, clock: Fa
     assert rows(catalog, "SELECT last_good - last_listed FROM modules") == [(900.0,)]
 
 
-def test_a_failed_run_is_recorded_with_its_cause_and_paths(catalog: Catalog, clock: FakeClock) -> None:
+def test_a_failed_run_is_recorded_with_its_cause_and_paths(catalog: Catalog, clock: StillClock) -> None:
     run = catalog.run_begin("web1", "etc", trigger="schedule")
     catalog.run_progress(run, phase="transfer", files_done=1, files_total=2, bytes_done=3, bytes_total=4)
     clock.time += 5
@@ -161,7 +152,7 @@ def test_a_withdrawn_request_is_not_taken(catalog: Catalog) -> None:
     assert not catalog.request_take(request)
 
 
-def test_trim_keeps_open_runs_and_the_last_of_each_module(catalog: Catalog, clock: FakeClock) -> None:
+def test_trim_keeps_open_runs_and_the_last_of_each_module(catalog: Catalog, clock: StillClock) -> None:
     for _ in range(2):
         catalog.run_end(catalog.run_begin("web1", "etc"), "complete", problems=[(b"x", "y")])
         clock.time += 1
@@ -171,7 +162,7 @@ def test_trim_keeps_open_runs_and_the_last_of_each_module(catalog: Catalog, cloc
     assert {row[0] for row in rows(catalog, "SELECT id FROM runs")} == {last, still_open}
 
 
-def test_the_daemon_says_that_it_lives_and_when_it_began(catalog: Catalog, clock: FakeClock) -> None:
+def test_the_daemon_says_that_it_lives_and_when_it_began(catalog: Catalog, clock: StillClock) -> None:
     start = clock.time
     catalog.heartbeat(11, "bubblewrap")
     clock.time += 10

@@ -1,0 +1,269 @@
+"""What is asked of the catalog; every answer is a plain value of `views`, of one moment, and nothing is written."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from typing import Any, Final
+
+from pyrsyncbackup_collector.catalog import views
+from pyrsyncbackup_collector.catalog.database import Database
+from pyrsyncbackup_collector.catalog.tables import (
+    CHANGING,
+    CLAIMED,
+    PUBLIC,
+    RUN_ORDER,
+    STALE,
+    UNREADABLE,
+    Host,
+    Request,
+    Run,
+)
+from pyrsyncbackup_collector.store.snapshot import Snapshot, Totals
+from pyrsyncbackup_collector.transport.offer import Hints
+
+_SNAPSHOT: Final = (
+    "snapshots.sequence, snapshots.name, snapshots.time, snapshots.state, base, digest, "
+    "entries, files, size, stale, changing, unreadable"
+)
+_SNAPSHOTS: Final = (
+    f"SELECT hosts.name, modules.name, {_SNAPSHOT} FROM snapshots "  # noqa: S608 - a constant
+    "JOIN modules ON modules.id = module_id JOIN hosts ON hosts.id = host_id "
+    "WHERE hosts.name = ifnull(?, hosts.name) AND modules.name = ifnull(?, modules.name) "
+)
+_MODULES: Final = (
+    "SELECT hosts.name AS host, modules.*, "  # noqa: S608 - a constant
+    "(SELECT id FROM runs WHERE runs.end IS NULL AND runs.host = hosts.name AND runs.module = modules.name) AS running,"
+    "(SELECT count(*) FROM snapshots WHERE module_id = modules.id) AS count, "
+    f"{_SNAPSHOT}, snapshots.name AS snapshot_name, snapshots.state AS snapshot_state "
+    "FROM modules JOIN hosts ON hosts.id = host_id LEFT JOIN snapshots ON module_id = modules.id AND sequence = "
+    "(SELECT max(sequence) FROM snapshots WHERE module_id = modules.id) "
+    "WHERE hosts.name = ifnull(?, hosts.name) AND modules.name = ifnull(?, modules.name) "
+    "ORDER BY hosts.name, modules.name"
+)
+_VERSIONS: Final = (
+    "SELECT hosts.name, modules.name, path, from_seq, until_seq, type, mode, size, mtime_s, mtime_ns, "
+    "ifnull(lower(hex(sha256)), ''), flags FROM versions "
+    "JOIN modules ON modules.id = module_id JOIN hosts ON hosts.id = host_id "
+)
+
+
+class Queries:
+    """The part of the catalog that answers."""
+
+    _database: Database
+
+    def fleet(self) -> views.Fleet:
+        """Hosts, modules, open runs and the daemon, of one moment."""
+        with self._database.reading():
+            return views.Fleet(
+                tuple(self.hosts()),
+                tuple(self.modules()),
+                tuple(self.runs(open_only=True, limit=10_000)),
+                self.daemon(),
+            )
+
+    def hosts(self) -> list[views.HostView]:
+        """All hosts that were ever asked, by name."""
+        with self._database.reading():
+            return [_host(row) for row in Host.select().order_by(Host.name).execute(self._database.peewee)]
+
+    def host(self, name: str) -> views.HostView | None:
+        """One host; None if it was never asked."""
+        with self._database.reading():
+            found = Host.select().where(Host.name == name).execute(self._database.peewee)
+            return next((_host(row) for row in found), None)
+
+    def modules(self, host: str | None = None, module: str | None = None) -> list[views.ModuleView]:
+        """All modules, or those of a host, or one; by host and name, gone ones included."""
+        with self._database.reading() as raw:
+            return [_module(row) for row in _named(raw, _MODULES, (host, module))]
+
+    def fingerprints(self, host: str) -> dict[str, bytes]:
+        """The remembered fingerprint of each module of a host that has one."""
+        with self._database.reading() as raw:
+            found = raw.execute(
+                "SELECT modules.name, fingerprint FROM memory JOIN modules ON modules.id = module_id "
+                "JOIN hosts ON hosts.id = host_id WHERE hosts.name = ? AND fingerprint != x''",
+                (host,),
+            )
+            return dict(found.fetchall())
+
+    def snapshots(self, host: str | None = None, module: str | None = None) -> list[Snapshot]:
+        """All snapshots, or those of a host or module; by host and module, oldest first."""
+        with self._database.reading() as raw:
+            found = raw.execute(_SNAPSHOTS + "ORDER BY hosts.name, modules.name, sequence", (host, module))
+            return [_snapshot(*row) for row in found]
+
+    def run(self, run: str) -> views.RunView | None:
+        """One run; None if there is none of that id."""
+        with self._database.reading():
+            return next((_run(row) for row in Run.select().where(Run.id == run).execute(self._database.peewee)), None)
+
+    def run_paths(self, run: str) -> list[tuple[bytes, str]]:
+        """The paths with a problem in a run, and their reasons; the first thousand."""
+        with self._database.reading() as raw:
+            return raw.execute("SELECT path, reason FROM run_paths WHERE run = ? ORDER BY path", (run,)).fetchall()
+
+    def runs(
+        self,
+        host: str | None = None,
+        module: str | None = None,
+        *,
+        kind: str | None = None,
+        open_only: bool = False,
+        limit: int = 100,
+    ) -> list[views.RunView]:
+        """Runs, newest first."""
+        query = Run.select().order_by(Run.begin.desc(), RUN_ORDER.desc()).limit(limit)
+        for field, value in ((Run.host, host), (Run.module, module), (Run.kind, kind)):
+            if value is not None:
+                query = query.where(field == value)
+        if open_only:
+            query = query.where(Run.end.is_null())
+        with self._database.reading():
+            return [_run(row) for row in query.execute(self._database.peewee)]
+
+    def history(self, host: str, module: str, path: bytes) -> list[views.VersionView]:
+        """All versions of one path, oldest first."""
+        with self._database.reading() as raw:
+            found = raw.execute(
+                _VERSIONS + "WHERE hosts.name = ? AND modules.name = ? AND path = ? ORDER BY from_seq",
+                (host, module, path),
+            )
+            return [_version(*row) for row in found]
+
+    def search(
+        self, prefix: bytes, host: str | None = None, module: str | None = None, *, limit: int = 1000
+    ) -> list[views.VersionView]:
+        """Paths whose last name begins with `prefix`, in any snapshot; the newest version of each.
+
+        By host, module and path. Reads every path: a second for five million.
+        """
+        query = (
+            _VERSIONS + "WHERE hosts.name = ifnull(?, hosts.name) AND modules.name = ifnull(?, modules.name) "
+            "AND instr(CAST(x'2f' || path AS BLOB), ?) "
+            "ORDER BY hosts.name, modules.name, path, from_seq"
+        )
+        newest: dict[tuple[str, str, bytes], views.VersionView] = {}
+        with self._database.reading() as raw:
+            for row in raw.execute(query, (host, module, b"/" + prefix)):
+                key = row[:3]
+                if not row[2].rpartition(b"/")[2].startswith(prefix):
+                    continue
+                if key not in newest and len(newest) == limit:
+                    break
+                newest[key] = _version(*row)
+        return list(newest.values())
+
+    def space(self) -> views.SpaceView:
+        """Sums over the store."""
+        with self._database.reading() as raw:
+            objects = raw.execute(
+                "SELECT count(*), ifnull(sum(size), 0), ifnull(sum(stored_size), 0) FROM objects"
+            ).fetchone()
+            snapshots = raw.execute("SELECT count(*) FROM snapshots").fetchone()
+        return views.SpaceView(*objects, *snapshots)
+
+    def request_view(self, request: int) -> views.RequestView | None:
+        """One request; None if there is none of that number."""
+        with self._database.reading():
+            found = Request.select().where(Request.id == request).execute(self._database.peewee)
+            return next((_request(row) for row in found), None)
+
+    def requests(self) -> list[views.RequestView]:
+        """Requests that are not done, oldest first: to be taken, or being worked on."""
+        with self._database.reading():
+            found = Request.select().where(Request.done.is_null()).order_by(Request.id)
+            return [_request(row) for row in found.execute(self._database.peewee)]
+
+    def daemon(self) -> views.DaemonView | None:
+        """What the daemon last said of itself; None if it ended in order, or never ran."""
+        with self._database.reading() as raw:
+            row = raw.execute("SELECT pid, started, heartbeat, sandbox FROM daemon").fetchone()
+            return views.DaemonView(*row) if row else None
+
+
+def _named(raw: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> Iterable[dict[str, Any]]:
+    cursor = raw.execute(query, values)
+    names = [column[0] for column in cursor.description]
+    for row in cursor:
+        # Of two columns with one name the first counts: modules.*, then the snapshot's.
+        yield dict(zip(reversed(names), reversed(row), strict=True))
+
+
+def _snapshot(host: str, module: str, *row: Any) -> Snapshot:
+    sequence, name, time, state, base, digest, *totals = row
+    return Snapshot(host, module, sequence, name, time, state, base, digest.hex(), Totals(*totals))
+
+
+def _host(row: Any) -> views.HostView:
+    return views.HostView(
+        row.name, json.loads(row.agent), row.first_seen, row.last_seen, row.checked, _health(row.__data__)
+    )
+
+
+def _module(row: dict[str, Any]) -> views.ModuleView:
+    definition = json.loads(row["definition"])
+    hints = definition.get("hints", {})
+    newest = None
+    if row["sequence"] is not None:
+        facts = (row["sequence"], row["snapshot_name"], row["time"], row["snapshot_state"], row["base"], row["digest"])
+        totals = (row["entries"], row["files"], row["size"], row["stale"], row["changing"], row["unreadable"])
+        newest = _snapshot(row["host"], row["name"], *facts, *totals)
+    return views.ModuleView(
+        host=row["host"],
+        name=row["name"],
+        title=row["title"],
+        state=row["state"],
+        reason=row["reason"],
+        paths=tuple(path.encode("utf-8", "surrogateescape") for path in definition.get("paths", ())),
+        includes=tuple(definition.get("includes", ())),
+        excludes=tuple(definition.get("excludes", ())),
+        hints=Hints(hints.get("check"), hints.get("pull"), hints.get("keep", {})),
+        has_hooks=definition.get("has_hooks", False),
+        first_seen=row["first_seen"],
+        last_seen=row["last_seen"],
+        last_run=row["last_run"],
+        last_pull=row["last_pull"],
+        last_good=row["last_good"],
+        last_listed=row["last_listed"],
+        running=row["running"] or "",
+        snapshots=row["count"],
+        newest=newest,
+        health=_health(row),
+    )
+
+
+def _health(row: dict[str, Any]) -> views.Health:
+    return views.Health(row["outcome"], row["failing_since"], row["failures"], _failure(row), row["next_try"])
+
+
+def _failure(row: dict[str, Any]) -> views.Failure | None:
+    if not row["error_type"]:
+        return None
+    return views.Failure(row["error_type"], row["cause"], row["hint"], bool(row["retryable"]))
+
+
+def _run(row: Any) -> views.RunView:
+    values = dict(row.__data__)
+    failure = _failure(values)
+    for name in ("error_type", "cause", "hint", "retryable"):
+        del values[name]
+    return views.RunView(**values | {"failure": failure, "counters": json.loads(values["counters"])})
+
+
+def _version(host: str, module: str, path: bytes, *row: Any) -> views.VersionView:
+    *facts, flags = row
+    bits = (bool(flags & bit) for bit in (PUBLIC, CLAIMED, STALE, CHANGING, UNREADABLE))
+    return views.VersionView(host, module, path, *facts, *bits)
+
+
+def _request(row: Any) -> views.RequestView:
+    parsed = {
+        "options": json.loads(row.options),
+        "result": json.loads(row.result),
+        "runs": tuple(json.loads(row.runs)),
+    }
+    return views.RequestView(**row.__data__ | parsed)
