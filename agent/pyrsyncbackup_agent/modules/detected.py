@@ -34,9 +34,9 @@ class Root:
 
 @dataclass(frozen=True)
 class DetectedModule:
-    """A module as it is on this host now. `reason` is one printable line; `roots` is empty unless ready.
+    """A module as it is on this host now. `reason` is one printable line, `notes` its part about paths left out.
 
-    A ready module with hooks may have no roots yet: what its `before` hooks write appears when they ran.
+    `roots` is empty unless ready. A ready module with hooks may have none yet: look again when its `before` hooks ran.
     """
 
     name: str
@@ -47,6 +47,7 @@ class DetectedModule:
     rules: Rules = field(default_factory=Rules)
     hooks: Hooks = field(default_factory=Hooks)
     hints: Hints = field(default_factory=Hints)
+    notes: tuple[str, ...] = ()
 
     @property
     def ready(self) -> bool:

@@ -39,6 +39,7 @@ def detect(source: Source, host: Host, trusted: frozenset[int]) -> DetectedModul
         rules=definition.rules,
         hooks=definition.hooks,
         hints=definition.hints,
+        notes=tuple(map(printable, _few(notes))),
     )
 
 
@@ -79,10 +80,13 @@ def _none_of(paths: tuple[str, ...]) -> str:
 
 
 def _noted(text: str, notes: list[str]) -> str:
-    shown = notes[:MAX_NOTES]
-    if len(notes) > MAX_NOTES:
-        shown.append(f"{len(notes) - MAX_NOTES} more paths are left out")
-    return "; ".join([text, *shown])
+    return "; ".join([text, *_few(notes)])
+
+
+def _few(notes: list[str]) -> list[str]:
+    if len(notes) <= MAX_NOTES:
+        return notes
+    return [*notes[:MAX_NOTES], f"{len(notes) - MAX_NOTES} more paths are left out"]
 
 
 def _find(definition: Definition, trusted: frozenset[int]) -> tuple[tuple[Root, ...], list[str]]:
