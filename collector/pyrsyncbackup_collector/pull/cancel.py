@@ -1,0 +1,52 @@
+"""A request to stop, seen by everything that a pull is waiting for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pyrsyncbackup_collector.errors import Cancelled
+
+
+class Cancel:
+    """Set once from any thread; `check` raises from then on, and registered callbacks end what blocks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._set = False
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def is_set(self) -> bool:
+        """Whether stopping was asked for."""
+        return self._set
+
+    def set(self) -> None:
+        """Ask to stop; returns when all callbacks ran."""
+        with self._lock:
+            self._set = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def check(self) -> None:
+        """Raise Cancelled if stopping was asked for."""
+        if self._set:
+            raise Cancelled("stopped on request", "run it again; what was transferred is kept")
+
+    @contextmanager
+    def ends(self, callback: Callable[[], None]) -> Iterator[None]:
+        """While the block runs, `set` calls `callback` (thread-safe, quick), at once if it was set already."""
+        with self._lock:
+            late = self._set
+            if not late:
+                self._callbacks.append(callback)
+        if late:
+            callback()
+        try:
+            yield
+        finally:
+            with self._lock:
+                if callback in self._callbacks:
+                    self._callbacks.remove(callback)

@@ -1,0 +1,308 @@
+"""One pull of one module, from its listing to its snapshot.
+
+List and compare; if anything differs: claim, transfer and take in, window after window, the agent working on the next
+one while this one is taken in; then commit. What was recorded stays recorded, whatever ends the pull.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from array import array
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pyrsyncbackup_collector.clock import Clock
+from pyrsyncbackup_collector.entry import FILE, Entry
+from pyrsyncbackup_collector.pull import fetch
+from pyrsyncbackup_collector.pull.cancel import Cancel
+from pyrsyncbackup_collector.pull.compare import Comparison, Finding, Need
+from pyrsyncbackup_collector.pull.fetch import Fetched, Fetcher
+from pyrsyncbackup_collector.pull.ledger import Ledger, ModuleMemory
+from pyrsyncbackup_collector.pull.links import Links
+from pyrsyncbackup_collector.pull.report import (
+    Counts,
+    Outcome,
+    PlannedChange,
+    Problems,
+    Progress,
+    PullReport,
+    Watcher,
+)
+from pyrsyncbackup_collector.pull.sandbox import Sandbox
+from pyrsyncbackup_collector.pull.spool import Spool
+from pyrsyncbackup_collector.pull.take_in import Settled, TakeIn
+from pyrsyncbackup_collector.pull.task import Task
+from pyrsyncbackup_collector.store.snapshot import Change, Snapshot
+from pyrsyncbackup_collector.store.store import Store
+from pyrsyncbackup_collector.transport.offer import Fingerprint, Listed
+
+
+class Session(fetch.Session, Protocol):
+    """An open module of an agent."""
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """That of the last whole listing, once it was read to its end."""
+        ...
+
+    def list(self) -> Iterator[Listed]:
+        """Everything the module holds, in order."""
+        ...
+
+    def close(self) -> None:
+        """End everything of the session; thread-safe, at once."""
+        ...
+
+
+# Ends of rsync runs that a report quotes.
+MAX_QUOTES = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a pull works with; shared by all pulls of a collector."""
+
+    store: Store
+    ledger: Ledger
+    sandbox: Sandbox
+    clock: Clock
+
+
+def plan_module(task: Task, session: Session, tools: Tools) -> Iterator[PlannedChange]:
+    """What a pull would look at and transfer, by listing and comparing alone; nothing is recorded."""
+    comparison, previous = _comparison(task, tools)
+    for finding in comparison.findings(session.list(), _entries(tools.store, previous)):
+        transfer = finding.need is Need.CONTENT
+        yield PlannedChange(finding.path, _kind(finding), finding.entry, finding.before, transfer)
+
+
+def pull_module(task: Task, session: Session, tools: Tools, cancel: Cancel, watch: Watcher) -> PullReport:
+    """Bring the module's present state into the store.
+
+    Raises BackupError when there is no new state to record; what was transferred until then is known to the next pull.
+    """
+    incoming = tools.store.incoming(task.run)
+    try:
+        with cancel.ends(session.close):
+            return _Pull(task, session, tools, cancel, watch, incoming).run()
+    except Exception:
+        cancel.check()  # what broke because of the request to stop is told as that
+        raise
+    finally:
+        fetch.remove_tree(incoming)
+        tools.ledger.unpin(task.run)
+
+
+class _Pull:
+    """The state of one running pull."""
+
+    def __init__(
+        self, task: Task, session: Session, tools: Tools, cancel: Cancel, watch: Watcher, incoming: Path
+    ) -> None:
+        self._task = task
+        self._session = session
+        self._tools = tools
+        self._cancel = cancel
+        self._watch = watch
+        self._incoming = incoming
+        self._counts = Counts()
+        self._problems = Problems()
+        self._progress = Progress()
+        self._quotes: list[str] = []
+
+    def run(self) -> PullReport:
+        comparison, previous = _comparison(self._task, self._tools)
+        findings: Spool[Finding] = Spool(Finding, self._incoming)
+        changes: Spool[Change] = Spool(Change, self._incoming)
+        try:
+            links = self._list(comparison, previous, findings)
+            tokens = comparison.tokens
+            if findings:
+                dropped = self._settle(findings, changes, tokens, links)
+                tokens = array("Q", (token for place, token in enumerate(tokens) if place not in dropped))
+            return self._finish(previous, changes, tokens)
+        finally:
+            findings.close()
+            changes.close()
+
+    def _list(self, comparison: Comparison, previous: Snapshot | None, findings: Spool[Finding]) -> Links:
+        """Phase one: the whole listing, compared; afterwards the totals are known."""
+        self._tell("list")
+        links = Links(lambda: _entries(self._tools.store, previous))
+        for finding in comparison.findings(self._session.list(), _entries(self._tools.store, previous)):
+            findings.append(finding)
+            links.note(finding)
+            if finding.need is Need.CONTENT and finding.entry is not None:
+                self._progress.files_total += 1
+                self._progress.bytes_total += finding.entry.size
+            if len(findings) % 4096 == 0:
+                self._cancel.check()
+                self._tell("list")
+        self._progress.entries = len(comparison.tokens)
+        self._counts.same = comparison.same
+        return links
+
+    def _settle(self, findings: Spool[Finding], changes: Spool[Change], tokens: array[int], links: Links) -> set[int]:
+        """Phase two: contents, window after window; fills `changes`; returns the places of what is gone after all."""
+        self._tell("transfer")
+        store, ledger = self._tools.store, self._tools.ledger
+        fetcher = Fetcher(
+            self._task, self._session, store.objects, ledger, self._tools.sandbox, self._incoming, self._counts,
+            self._received, self._cancel,
+        )  # fmt: skip
+        take_in = TakeIn(self._task, self._session, store.objects, ledger, fetcher, self._counts)
+        dropped: set[int] = set()
+        with contextlib.closing(_ahead(fetcher.fetch, self._windows(findings))) as windows:
+            try:
+                for fetched in windows:
+                    self._quotes += [ended.quote() for ended in fetched.ended if ended.code != 0]
+                    for settled in take_in.settle(fetched):
+                        self._record(settled, changes, tokens, links, dropped)
+                    self._tell("transfer")
+            except BaseException:
+                self._session.close()  # so that the window ahead ends now
+                raise
+        return dropped
+
+    def _windows(self, findings: Iterable[Finding]) -> Iterator[list[Finding]]:
+        window: list[Finding] = []
+        files = size = 0
+        for finding in findings:
+            window.append(finding)
+            if finding.need is not Need.NOTHING and finding.entry is not None:
+                files += 1
+                size += finding.entry.size
+            if files >= self._task.window_files or size >= self._task.window_bytes or len(window) >= 50_000:
+                yield window
+                window, files, size = [], 0, 0
+        if window:
+            yield window
+
+    def _record(
+        self, settled: Settled, changes: Spool[Change], tokens: array[int], links: Links, dropped: set[int]
+    ) -> None:
+        finding = settled.finding
+        before = finding.before
+        if settled.vanished:
+            self._counts.vanished += 1
+            dropped.add(finding.position)
+        elif finding.position >= 0:
+            tokens[finding.position] = settled.token
+        entry = settled.entry
+        problem = settled.problem
+        if entry is None:
+            links.gone(finding.path)
+        elif entry.link_to:
+            entry, problem = links.resolve(entry, finding, problem)
+        else:
+            links.settled(entry, finding.token)
+        if finding.need is Need.CONTENT and finding.entry is not None:
+            self._progress.files_done += 1
+            self._progress.bytes_done += finding.entry.size
+        if problem:
+            self._problems.add(finding.path, problem)
+        self._count(before, entry)
+        if entry != before:
+            changes.append(Change(finding.path, entry))
+
+    def _count(self, before: Entry | None, entry: Entry | None) -> None:
+        counts = self._counts
+        if entry is None:
+            counts.removed += before is not None
+            return
+        counts.stale += entry.stale
+        counts.changing += entry.changing
+        counts.unreadable += bool(entry.error)
+        if before is None:
+            counts.added += 1
+        elif entry == before:
+            counts.same += 1
+        elif entry.type != before.type or entry.sha256 != before.sha256 or entry.target != before.target:
+            counts.modified += 1
+        else:
+            counts.metadata += 1
+
+    def _finish(self, previous: Snapshot | None, changes: Spool[Change], tokens: array[int]) -> PullReport:
+        self._tell("commit")
+        self._cancel.check()
+        counts = self._counts
+        task = self._task
+        partial = counts.stale > 0
+        clean = not partial and not counts.changing and not counts.vanished
+        fingerprint = self._session.fingerprint
+        kept = fingerprint.digest if clean and fingerprint is not None and fingerprint.settled else b""
+        known = previous is not None and (previous.state == "partial") == partial
+        if not changes and previous is not None and known:
+            memory = ModuleMemory(previous.sequence, tokens.tobytes(), kept)
+            self._tools.ledger.remember(task.host, task.module, memory)
+            return self._report(Outcome.PARTIAL if partial else Outcome.UNCHANGED, None)
+        snapshot = self._tools.store.commit(
+            task.host,
+            task.module,
+            time=self._tools.clock.now(),
+            state="partial" if partial else "complete",
+            changes=changes,
+            previous=previous,
+            offer=self._session.offer,
+        )
+        memory = ModuleMemory(snapshot.sequence, tokens.tobytes(), kept)
+        self._tools.ledger.commit(task.run, snapshot, changes, memory)
+        return self._report(Outcome.PARTIAL if partial else Outcome.COMPLETE, snapshot)
+
+    def _report(self, outcome: Outcome, snapshot: Snapshot | None) -> PullReport:
+        problems = self._problems
+        return PullReport(
+            outcome, snapshot, self._counts, tuple(problems.listed), problems.total, tuple(self._quotes[:MAX_QUOTES])
+        )
+
+    def _received(self, size: int) -> None:  # noqa: ARG002
+        self._cancel.check()
+        self._watch(self._progress)
+
+    def _tell(self, phase: str) -> None:
+        self._progress.phase = phase
+        self._watch(self._progress)
+
+
+def _ahead(work: Callable[[list[Finding]], Fetched], windows: Iterable[list[Finding]]) -> Generator[Fetched]:
+    """Results of `work` in order, one window ahead of the consumer, in a thread that ends with the iteration."""
+    with ThreadPoolExecutor(1, thread_name_prefix="fetch") as pool:
+        running: deque[Future[Fetched]] = deque()
+        for window in windows:
+            running.append(pool.submit(work, window))
+            if len(running) == 2:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+
+def _comparison(task: Task, tools: Tools) -> tuple[Comparison, Snapshot | None]:
+    previous = tools.store.newest(task.host, task.module)
+    memory = tools.ledger.memory(task.host, task.module)
+    tokens: array[int] = array("Q")
+    if memory is not None and previous is not None and memory.sequence == previous.sequence:
+        tokens.frombytes(memory.tokens)
+    return Comparison(tokens), previous
+
+
+def _entries(store: Store, snapshot: Snapshot | None) -> Iterator[Entry]:
+    return iter(()) if snapshot is None else store.entries(snapshot)
+
+
+def _kind(finding: Finding) -> str:
+    before, entry = finding.before, finding.entry
+    if entry is None:
+        return "removed"
+    if before is None:
+        return "added"
+    if entry.type != before.type:
+        return "type"
+    if finding.problem:
+        return "unreadable"
+    if entry.type == FILE and finding.need is Need.HASH and entry.mtime_s == before.mtime_s:
+        return "metadata"
+    return "content" if finding.need is not Need.NOTHING else "metadata"

@@ -1,0 +1,246 @@
+"""The agent's side of one window of findings: claim what is known, transfer the rest, have it hashed again.
+
+Nothing here trusts what arrived: `take_in` does the looking.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from pyrsyncbackup_collector.entry import Entry
+from pyrsyncbackup_collector.errors import AgentMisbehaved, StoreFull
+from pyrsyncbackup_collector.pull.cancel import Cancel
+from pyrsyncbackup_collector.pull.compare import Finding, Need
+from pyrsyncbackup_collector.pull.ledger import Ledger
+from pyrsyncbackup_collector.pull.outcome import Ended
+from pyrsyncbackup_collector.pull.report import Counts
+from pyrsyncbackup_collector.pull.rsync_command import Fetch, client
+from pyrsyncbackup_collector.pull.rsync_process import Pump, run_client
+from pyrsyncbackup_collector.pull.sandbox import Limits, Sandbox
+from pyrsyncbackup_collector.pull.task import Task
+from pyrsyncbackup_collector.store.objects import ObjectStore
+from pyrsyncbackup_collector.transport.offer import FileHash, Listed, ModuleOffer, Root
+
+# A file of which less than one eighth is allocated goes with compression: its holes are sent as zeros.
+SPARSE = 8
+
+# From this size on (bytes) the stored old version is laid ready, so that rsync sends only the differences.
+BASIS = 4 << 20
+
+# How much more than listed may arrive before the agent is cut off: files grow while they are read.
+GROWTH = 64 << 20
+
+
+class Session(Protocol):
+    """An open module of an agent, as a pull uses it. Methods may be called from two threads at a time."""
+
+    @property
+    def offer(self) -> ModuleOffer:
+        """The module as it was opened, with its roots."""
+        ...
+
+    def lookup(self, paths: Iterable[bytes]) -> Iterator[Listed]:
+        """Their entries now, one each, in their order."""
+        ...
+
+    def hash(self, paths: Iterable[bytes]) -> Iterator[FileHash]:
+        """Digests of their contents now, one each, in their order."""
+        ...
+
+    def transfer(self, root_id: int) -> Pump:
+        """A connection to an rsync daemon that serves this root."""
+        ...
+
+
+@dataclass(slots=True)
+class Fetched:
+    """A window after the agent did its part.
+
+    `claimed` are digests of contents that need no transfer; `hashes` what the agent says of everything else that was
+    wanted, after the transfer; `arrived` finds the file that rsync wrote; `ended` is how the runs of rsync ended.
+    """
+
+    window: list[Finding]
+    directory: Path
+    claimed: dict[bytes, FileHash] = field(default_factory=dict)
+    hashes: dict[bytes, FileHash] = field(default_factory=dict)
+    arrived: dict[bytes, Path] = field(default_factory=dict)
+    ended: list[Ended] = field(default_factory=list)
+
+    def discard(self) -> None:
+        """Remove what is left in the incoming directory."""
+        remove_tree(self.directory)
+
+
+class Fetcher:
+    """Does the agent's part, one window at a time."""
+
+    def __init__(
+        self,
+        task: Task,
+        session: Session,
+        objects: ObjectStore,
+        ledger: Ledger,
+        sandbox: Sandbox,
+        incoming: Path,
+        counts: Counts,
+        on_data: Callable[[int], None],
+        cancel: Cancel,
+    ) -> None:
+        self._task = task
+        self._session = session
+        self._objects = objects
+        self._ledger = ledger
+        self._sandbox = sandbox
+        self._incoming = incoming
+        self._counts = counts
+        self._on_data = on_data
+        self._cancel = cancel
+        self._windows = 0
+
+    def fetch(self, window: list[Finding]) -> Fetched:
+        """Claim and transfer all of `window` that needs content."""
+        self._cancel.check()
+        self._windows += 1
+        directory = self._incoming / f"{self._windows:06d}"
+        directory.mkdir(mode=0o700)
+        fetched = Fetched(window, directory)
+        wanted = [finding for finding in window if finding.need is not Need.NOTHING]
+        missing = self._claim(wanted, fetched)
+        if missing:
+            self._transfer(missing, fetched)
+            fetched.hashes.update((said.path, said) for said in self._session.hash([f.path for f in missing]))
+        return fetched
+
+    def _claim(self, wanted: list[Finding], fetched: Fetched) -> list[Finding]:
+        """Ask for digests where the content may be known; return what has to be transferred."""
+        task = self._task
+        sizes = {_entry(f).size for f in wanted if f.need is Need.CONTENT}
+        known_sizes = self._ledger.claimable_sizes(task.host, sizes, share=task.share) if sizes else set()
+        candidates = [f for f in wanted if f.need is Need.HASH or _entry(f).size in known_sizes]
+        if not candidates:
+            return wanted
+        said = {answer.path: answer for answer in self._session.hash([f.path for f in candidates])}
+        sound = [f for f in candidates if _belongs(f, said[f.path])]
+        claims = [(said[f.path].sha256, _entry(f).public) for f in sound]
+        granted = self._ledger.pin_claimable(task.run, task.host, claims, share=task.share) if claims else set()
+        for finding in sound:
+            answer = said[finding.path]
+            if answer.sha256 in granted or (finding.before is not None and finding.before.sha256 == answer.sha256):
+                fetched.claimed[finding.path] = answer
+        unreadable = {path: answer for path, answer in said.items() if answer.error is not None}
+        fetched.hashes.update(unreadable)
+        return [f for f in wanted if f.path not in fetched.claimed and f.path not in unreadable]
+
+    def _transfer(self, missing: list[Finding], fetched: Fetched) -> None:
+        self._check_space(missing)
+        groups: dict[tuple[int, bool], list[Finding]] = defaultdict(list)
+        for finding in missing:
+            entry = _entry(finding)
+            groups[finding.root, entry.allocated * SPARSE < entry.size].append(finding)
+        roots = {root.id: root for root in self._session.offer.roots}
+        for number, ((root_id, sparse), findings) in enumerate(sorted(groups.items(), key=lambda item: item[0])):
+            if root_id not in roots:
+                raise AgentMisbehaved(f"the agent listed files of a root it does not offer: {root_id}")
+            self._cancel.check()
+            self._run(roots[root_id], sparse, findings, fetched, fetched.directory / str(number))
+
+    def _check_space(self, missing: list[Finding]) -> None:
+        """Content, its compressed copy and the old version beside it must fit before anything is asked for."""
+        needed = sum(2 * min(_entry(f).size, _entry(f).allocated) for f in missing)
+        needed += sum(f.before.size for f in missing if _has_basis(f) and f.before is not None)
+        room = os.statvfs(self._incoming)
+        free = room.f_bavail * room.f_frsize
+        if needed + self._task.reserve > free:
+            raise StoreFull(
+                f"the store has {free >> 20} MiB free; this transfer needs up to {needed >> 20} MiB and "
+                f"{self._task.reserve >> 20} MiB are kept in reserve",
+                "free space on the store's file system",
+            )
+
+    def _run(self, root: Root, sparse: bool, findings: list[Finding], fetched: Fetched, directory: Path) -> None:
+        """One rsync for files of one root; what arrived is in `fetched.arrived` afterwards."""
+        directory.mkdir(mode=0o700)
+        data = directory / "data"
+        data.mkdir(mode=0o700)
+        names = [below(root, f.path) for f in findings]
+        (directory / "list").write_bytes(b"".join(name + b"\0" for name in names))
+        for finding, name in zip(findings, names, strict=True):
+            target = data / os.fsdecode(name)
+            fetched.arrived[finding.path] = target
+            if _has_basis(finding):
+                self._lay_basis(_before(finding), target)
+        fetch = Fetch(directory / "list", data, compress=sparse, timeout=self._task.timeout)
+        largest = max(_entry(f).size for f in findings)
+        limits = Limits(file_size=largest + largest // 4 + GROWTH)
+        budget = sum(_entry(f).size for f in findings) * 5 // 4 + len(findings) * 1024 + GROWTH
+
+        def count(received: int) -> None:
+            nonlocal budget
+            budget -= received
+            self._counts.wire_bytes += received
+            self._on_data(received)
+            if budget < 0:
+                raise AgentMisbehaved("the agent sends far more than it listed", "look at what runs on that host")
+
+        pump = self._session.transfer(root.id)
+        ended = run_client(
+            lambda fd: self._sandbox.wrap(client(fetch, fd, self._task.rsync), directory, limits), pump, count
+        )
+        fetched.ended.append(ended)
+        if ended.lost is not None:
+            self._cancel.check()
+
+    def _lay_basis(self, before: Entry, target: Path) -> None:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._objects.open(before.sha256) as old, target.open("xb") as new:
+            shutil.copyfileobj(old, new, 1 << 20)
+
+
+def below(root: Root, path: bytes) -> bytes:
+    """`path` relative to its root; AgentMisbehaved if it is not below it."""
+    prefix = root.path + b"/" if root.path else b""
+    name = path[len(prefix) :]
+    if not path.startswith(prefix) or not name or (root.names and name not in root.names):
+        raise AgentMisbehaved("the agent listed a file under a root that does not hold it")
+    return name
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove a tree that a taken-over rsync may have made unreadable. No process may write to it any more."""
+    try:
+        shutil.rmtree(directory)
+    except PermissionError:
+        directory.chmod(0o700)
+        for top, names, _ in os.walk(directory):
+            for name in names:
+                below_top = Path(top, name)
+                if not below_top.is_symlink():
+                    below_top.chmod(0o700)
+        shutil.rmtree(directory)
+
+
+def _belongs(finding: Finding, answer: FileHash) -> bool:
+    """Digest and listed metadata are of the same state of the same inode."""
+    return answer.error is None and answer.token == finding.token and answer.size == _entry(finding).size
+
+
+def _has_basis(finding: Finding) -> bool:
+    before = finding.before
+    return before is not None and bool(before.sha256) and before.size >= BASIS and not before.chunks
+
+
+def _entry(finding: Finding) -> Entry:
+    assert finding.entry is not None  # noqa: S101 - what needs content has an entry
+    return finding.entry
+
+
+def _before(finding: Finding) -> Entry:
+    assert finding.before is not None  # noqa: S101 - only asked for a basis
+    return finding.before

@@ -1,0 +1,107 @@
+"""What is told about a pull: plain values for the catalog, the terminal and the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from pyrsyncbackup_collector.entry import Entry
+from pyrsyncbackup_collector.store.snapshot import Snapshot
+
+# Paths that are named in a report; what is beyond is counted.
+MAX_PROBLEMS = 1000
+
+
+class Outcome(Enum):
+    """How a pull ended. A failed one is an exception, recorded by whoever started it."""
+
+    UNCHANGED = "unchanged"
+    COMPLETE = "complete"
+    PARTIAL = "partial"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One path that is not in the snapshot as it is on the host, and why."""
+
+    path: bytes
+    reason: str
+
+
+@dataclass(slots=True)
+class Counts:
+    """Entries by what became of them; bytes of content that came over the wire or did not need to."""
+
+    same: int = 0
+    added: int = 0
+    modified: int = 0
+    metadata: int = 0
+    removed: int = 0
+    stale: int = 0
+    changing: int = 0
+    unreadable: int = 0
+    vanished: int = 0
+    sent_files: int = 0
+    sent_bytes: int = 0
+    claimed_files: int = 0
+    claimed_bytes: int = 0
+    # Bytes of rsync's stream from the agent.
+    wire_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PullReport:
+    """The result of a pull that ended; `snapshot` is None if nothing changed, `rsync` quotes runs with complaints."""
+
+    outcome: Outcome
+    snapshot: Snapshot | None
+    counts: Counts
+    problems: tuple[Problem, ...] = ()
+    problems_total: int = 0
+    rsync: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedChange:
+    """One line of a dry run: what is known of a path before its content was looked at. `kind` as in `diff`."""
+
+    path: bytes
+    kind: str
+    entry: Entry | None
+    before: Entry | None
+    transfer: bool
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a pull is. Totals are 0 until the listing is complete."""
+
+    phase: str = "connect"
+    files_done: int = 0
+    files_total: int = 0
+    bytes_done: int = 0
+    bytes_total: int = 0
+    entries: int = 0
+
+
+class Watcher(Protocol):
+    """Told about progress; called often, from several threads; must be quick."""
+
+    def __call__(self, progress: Progress) -> None:
+        """The present state; the same object each time."""
+        ...
+
+
+@dataclass(slots=True)
+class Problems:
+    """Collects problems up to a limit and counts the rest."""
+
+    listed: list[Problem] = field(default_factory=list)
+    total: int = 0
+
+    def add(self, path: bytes, reason: str) -> None:
+        """One more."""
+        self.total += 1
+        if len(self.listed) < MAX_PROBLEMS:
+            self.listed.append(Problem(path, reason))

@@ -1,0 +1,60 @@
+"""The argument vectors of the rsync client, as pure values.
+
+The client fetches exactly the names of a list into an empty directory. What matters is left out: no owner, mode, time,
+link or device option, so that nothing but regular files with mode 600 can arrive; metadata comes with the listing.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+# The name of the one module in the configuration that the agent makes for a transfer.
+REMOTE_MODULE = "m"
+
+BRIDGE = Path(__file__).with_name("bridge.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """One run of the client: the names in `list_file` (NUL-separated, relative to the root) into `destination`."""
+
+    list_file: Path
+    destination: Path
+    compress: bool = False
+    timeout: int = 600
+
+
+def client(fetch: Fetch, bridge_fd: int, rsync: str = "rsync") -> list[str]:
+    """Argv of the client; it starts the bridge, which hands rsync's end of the connection over `bridge_fd`.
+
+    `-I` compares nothing by size and time, so that a basis laid into the destination is always used as such. `-S` keeps
+    holes. `--blocking-io` leaves the passed descriptors blocking.
+    """
+    argv = [
+        rsync,
+        "--files-from=" + str(fetch.list_file),
+        "--from0",
+        "-I",
+        "-S",
+        "--chmod=D700,F600",
+        "--blocking-io",
+        "--no-motd",
+        f"--timeout={fetch.timeout}",
+        "-e",
+        bridge(bridge_fd),
+    ]
+    if fetch.compress:
+        argv += ["-z", "--compress-choice=zstd"]
+    return [*argv, f"x::{REMOTE_MODULE}/", str(fetch.destination) + "/"]
+
+
+def bridge(fd: int) -> str:
+    """The command that rsync runs in place of ssh; rsync splits it at blanks, which must not occur in the paths."""
+    return f"{python()} -IS {BRIDGE} {fd}"
+
+
+def python() -> str:
+    """The interpreter itself, not the link in a virtual environment: the sandbox holds its installation only."""
+    return str(Path(sys.executable).resolve())

@@ -1,0 +1,118 @@
+"""Runs one rsync client in the sandbox and joins it to the agent's daemon: the only place that starts it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import IO, Protocol
+
+from pyrsyncbackup_collector.errors import BackupError, TransferFailed
+from pyrsyncbackup_collector.pull.outcome import Ended
+from pyrsyncbackup_collector.transport.offer import DaemonExit
+
+# Lines of rsync's messages that travel with the outcome, and bytes of one of them.
+TAIL_LINES = 25
+LINE_BYTES = 500
+
+# Seconds that the client may take to start the bridge, and to end once the connection has.
+START = 30.0
+END = 60.0
+
+
+class Pump(Protocol):
+    """Carries the bytes of one rsync connection to the agent's daemon and back."""
+
+    def run(self, from_client: int, to_client: int, on_data: Callable[[int], None] | None = None) -> DaemonExit:
+        """Copy both ways until both ends are done; owns and closes the descriptors; raises BackupError."""
+        ...
+
+
+def run_client(
+    argv_for: Callable[[int], Sequence[str]], pump: Pump, on_data: Callable[[int], None] | None = None
+) -> Ended:
+    """Start the client, join it to `pump`, wait for its end. `argv_for` takes the descriptor of the bridge's socket.
+
+    Call it in a thread that outlives the client: the kernel ends bubblewrap with the thread that started it. A failure
+    of the connection is returned in `Ended.lost`, since what arrived before it counts. No process is left.
+    """
+    ours, bridges = socket.socketpair()
+    with ours:
+        with bridges:
+            process = subprocess.Popen(
+                list(argv_for(bridges.fileno())),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(bridges.fileno(),),
+                start_new_session=True,
+            )
+        tail = _Tail(process.stderr)
+        exited: DaemonExit | None = None
+        lost: BackupError | None = None
+        try:
+            ends = _receive_ends(ours)
+            if ends is not None:
+                exited = pump.run(*ends, on_data)
+        except BackupError as error:
+            lost = error
+            _kill(process)
+        finally:
+            code = _wait(process)
+            lines = tail.finish()
+    return Ended(code, tuple(lines), exited, lost)
+
+
+def _receive_ends(control: socket.socket) -> tuple[int, int] | None:
+    """Rsync's two descriptors from the bridge; None if the client ended before."""
+    control.settimeout(START)
+    try:
+        _, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+    except TimeoutError:
+        raise TransferFailed(f"rsync did not start within {START:.0f} s", "look at the load of this machine") from None
+    if len(descriptors) != 2:
+        return None
+    return descriptors[0], descriptors[1]
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Exit code of the client; whatever else is left of its process group is ended before the number is free again."""
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        select.select([pidfd], [], [], END)
+    finally:
+        os.close(pidfd)
+    _kill(process)
+    return process.wait()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+class _Tail:
+    """Drains a stream in a thread and keeps its last lines, whatever their number and length."""
+
+    def __init__(self, stream: IO[bytes] | None) -> None:
+        assert stream is not None  # noqa: S101 - Popen was asked for a pipe
+        self._stream = stream
+        self._lines: deque[str] = deque(maxlen=TAIL_LINES)
+        self._thread = threading.Thread(target=self._drain, name="rsync-messages", daemon=True)
+        self._thread.start()
+
+    def _drain(self) -> None:
+        while line := self._stream.readline(LINE_BYTES):
+            self._lines.append(line.decode("utf-8", "backslashreplace").rstrip("\n"))
+
+    def finish(self) -> list[str]:
+        """The last lines; the process has ended."""
+        self._thread.join()
+        self._stream.close()
+        return list(self._lines)

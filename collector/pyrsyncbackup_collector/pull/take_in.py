@@ -1,0 +1,204 @@
+"""The collector's side of one window: what arrived is checked, made an object, and every finding gets its final entry.
+
+A content counts only if what arrived has the digest that the agent says the file has, read by its safe walk, with the
+change token of the listing: then content and metadata belong together, and it is this very file of the module.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from pyrsyncbackup_collector.entry import FILE, Entry
+from pyrsyncbackup_collector.errors import StoreFull
+from pyrsyncbackup_collector.pull.compare import Finding, Need
+from pyrsyncbackup_collector.pull.fetch import Fetched, Fetcher, Session
+from pyrsyncbackup_collector.pull.ledger import Ledger, StoredObject
+from pyrsyncbackup_collector.pull.outcome import failure
+from pyrsyncbackup_collector.pull.report import Counts
+from pyrsyncbackup_collector.pull.task import Task
+from pyrsyncbackup_collector.store.objects import ObjectStore
+from pyrsyncbackup_collector.transport.offer import ErrorKind, FileHash
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A finding with its final entry (None: it is not there), the token to keep, and a reason if something is wrong."""
+
+    finding: Finding
+    entry: Entry | None
+    token: int = 0
+    problem: str = ""
+    vanished: bool = False
+
+
+class TakeIn:
+    """Turns fetched windows into settled findings; used by one thread."""
+
+    def __init__(
+        self, task: Task, session: Session, objects: ObjectStore, ledger: Ledger, fetcher: Fetcher, counts: Counts
+    ) -> None:
+        self._task = task
+        self._session = session
+        self._objects = objects
+        self._ledger = ledger
+        self._fetcher = fetcher
+        self._counts = counts
+
+    def settle(self, fetched: Fetched) -> list[Settled]:
+        """The whole window in order. What did not fit together is listed again and goes round once more."""
+        first = self._round(fetched)
+        again = [settled.finding for settled in first if settled.entry is not None and settled.entry.changing]
+        if not again:
+            return first
+        second = {settled.finding.path: settled for settled in self._second_round(again)}
+        return [second.get(settled.finding.path, settled) for settled in first]
+
+    def _second_round(self, again: list[Finding]) -> list[Settled]:
+        window = []
+        for finding, listed in zip(again, self._session.lookup([f.path for f in again]), strict=True):
+            if listed.error is ErrorKind.VANISHED:
+                window.append(msgspec.structs.replace(finding, entry=None, need=Need.NOTHING))
+            elif listed.error is not None:
+                kept = _unreadable(finding, listed.entry.error)
+                window.append(
+                    msgspec.structs.replace(finding, entry=kept.entry, need=Need.NOTHING, problem=kept.problem)
+                )
+            else:
+                need = Need.CONTENT if listed.entry.type == FILE else Need.NOTHING
+                window.append(
+                    msgspec.structs.replace(
+                        finding, entry=listed.entry, need=need, token=listed.token, young=listed.young
+                    )
+                )
+        return self._round(self._fetcher.fetch(window))
+
+    def _round(self, fetched: Fetched) -> list[Settled]:
+        try:
+            ingested = self._ingest(fetched)
+            return [self._settle(finding, fetched, ingested) for finding in fetched.window]
+        finally:
+            fetched.discard()
+
+    def _ingest(self, fetched: Fetched) -> set[bytes]:
+        """Make objects of what arrived and agrees with the agent's digest; make them known; return their paths."""
+        agreed: set[bytes] = set()
+        stored: list[StoredObject] = []
+        entries = {finding.path: finding.entry for finding in fetched.window}
+        arrived = 0
+        for path, source in _open_all(fetched):
+            arrived += 1
+            answer, entry = fetched.hashes[path], entries[path]
+            try:
+                ingested = self._objects.ingest(source, self._task.max_file, _unlike(answer.sha256))
+            finally:
+                os.close(source)
+            if ingested.sha256 != answer.sha256 or entry is None:
+                continue
+            agreed.add(path)
+            stored.append(StoredObject(ingested.sha256, ingested.size, ingested.stored_size, entry.public))
+        if stored:
+            self._objects.sync()
+            self._ledger.record_objects(self._task.run, self._task.host, stored)
+        expected = sum(1 for path in fetched.arrived if fetched.hashes[path].error is None)
+        if expected and not arrived:
+            raise failure(fetched.ended[-1])
+        if any(ended.lost is not None for ended in fetched.ended):
+            raise failure(next(ended for ended in fetched.ended if ended.lost is not None))
+        self._counts.sent_files += len(stored)
+        self._counts.sent_bytes += sum(item.size for item in stored)
+        return agreed
+
+    def _settle(self, finding: Finding, fetched: Fetched, agreed: set[bytes]) -> Settled:
+        entry = finding.entry
+        if entry is None or finding.need is Need.NOTHING:
+            gone = entry is None and finding.position >= 0
+            return Settled(finding, entry, 0 if finding.young else finding.token, finding.problem, vanished=gone)
+        claim = fetched.claimed.get(finding.path)
+        if claim is not None:
+            return self._claimed(finding, entry, claim)
+        answer = fetched.hashes[finding.path]
+        if answer.error is ErrorKind.VANISHED:
+            return Settled(finding, None, problem="vanished while it was pulled", vanished=True)
+        if answer.error is not None:
+            return _unreadable(finding, answer.message or answer.error.value)
+        if finding.path not in agreed:
+            return _without_content(finding, entry)
+        done = msgspec.structs.replace(entry, sha256=answer.sha256, size=answer.size)
+        if answer.token != finding.token or answer.size != entry.size:
+            done = msgspec.structs.replace(done, changing=True)
+            return Settled(finding, done, problem="kept changing while it was pulled")
+        return Settled(finding, done, 0 if finding.young else finding.token)
+
+    def _claimed(self, finding: Finding, entry: Entry, claim: FileHash) -> Settled:
+        before = finding.before
+        own = before is not None and before.sha256 == claim.sha256
+        claimed, chunks = (before.claimed, before.chunks) if own and before is not None else (True, "")
+        self._counts.claimed_files += 1
+        self._counts.claimed_bytes += claim.size
+        done = msgspec.structs.replace(entry, sha256=claim.sha256, claimed=claimed, chunks=chunks)
+        return Settled(finding, done, 0 if finding.young else finding.token)
+
+
+def _unlike(expected: str) -> Callable[[str], bool]:
+    """Tells the store not to write a content other than the expected one."""
+    return lambda sha256: sha256 != expected
+
+
+def _unreadable(finding: Finding, reason: str) -> Settled:
+    """Content that was known is carried forward, never given up for something that cannot be read now."""
+    before = finding.before
+    if before is not None and before.sha256:
+        return Settled(finding, msgspec.structs.replace(before, stale=True), problem=reason)
+    assert finding.entry is not None  # noqa: S101 - the caller looked
+    return Settled(finding, msgspec.structs.replace(finding.entry, error=reason), problem=reason)
+
+
+def _without_content(finding: Finding, entry: Entry) -> Settled:
+    """What arrived never was what the agent's walk reads: content is not taken; an earlier one stays."""
+    problem = "what rsync delivered was never what the file holds; its content is not taken"
+    before = finding.before
+    if before is not None and before.sha256:
+        return Settled(finding, msgspec.structs.replace(before, stale=True, changing=True), problem=problem)
+    return Settled(finding, msgspec.structs.replace(entry, changing=True), problem=problem)
+
+
+def _open_all(fetched: Fetched) -> Iterator[tuple[bytes, int]]:
+    """Open what arrived, if it is a regular file reached without following a link; remove each once it was used."""
+    for path, target in fetched.arrived.items():
+        if fetched.hashes[path].error is not None:
+            continue
+        source = _open(target, fetched.directory)
+        if source is None:
+            continue
+        yield path, source
+        target.unlink(missing_ok=True)
+
+
+def _open(target: Path, top: Path) -> int | None:
+    """A descriptor of the regular file `target` below `top`, or None."""
+    directory = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        *parents, name = target.relative_to(top).parts
+        for parent in parents:
+            inner = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+            os.close(directory)
+            directory = inner
+        source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in (28, 122):
+            raise StoreFull("the store has no space left", "free space on the store's file system") from None
+        return None
+    finally:
+        os.close(directory)
+    if not stat.S_ISREG(os.fstat(source).st_mode):
+        os.close(source)
+        return None
+    return source
