@@ -15,6 +15,15 @@ $(STAMP): pyproject.toml proto/pyproject.toml agent/pyproject.toml collector/pyp
 test: $(STAMP)
 	$(BIN)/pytest -n 2 $(ARGS)
 
+test-agent-alone: .venv-agent/.installed
+	.venv-agent/bin/pytest -n 2 tests/unit/agent tests/unit/proto tests/agent_alone $(ARGS)
+
+.venv-agent/.installed: pyproject.toml proto/pyproject.toml agent/pyproject.toml
+	$(PYTHON) -m venv .venv-agent
+	.venv-agent/bin/pip install --quiet --upgrade "pip>=25.1"
+	.venv-agent/bin/pip install --quiet ./proto ./agent --group test
+	touch $@
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -36,9 +36,9 @@ from pyrsyncbackup_collector.pull.sandbox import Sandbox
 from pyrsyncbackup_collector.pull.spool import Spool
 from pyrsyncbackup_collector.pull.take_in import Settled, TakeIn
 from pyrsyncbackup_collector.pull.task import Task
-from pyrsyncbackup_collector.store.snapshot import Change, Snapshot
+from pyrsyncbackup_collector.store.snapshot import Change, Facts, Snapshot
 from pyrsyncbackup_collector.store.store import Store
-from pyrsyncbackup_collector.transport.offer import Fingerprint, Listed
+from pyrsyncbackup_collector.transport.offer import Fingerprint, Listed, ModuleOffer
 
 
 class Session(fetch.Session, Protocol):
@@ -93,7 +93,7 @@ def pull_module(task: Task, session: Session, tools: Tools, cancel: Cancel, watc
         cancel.check()  # what broke because of the request to stop is told as that
         raise
     finally:
-        fetch.remove_tree(incoming)
+        tools.store.discard_incoming(task.run)
         tools.ledger.unpin(task.run)
 
 
@@ -204,7 +204,7 @@ class _Pull:
             self._progress.files_done += 1
             self._progress.bytes_done += finding.entry.size
         if problem:
-            self._problems.add(finding.path, problem)
+            self._problems.add(finding.path, entry, problem)
         self._count(before, entry)
         if entry != before:
             changes.append(Change(finding.path, entry))
@@ -247,7 +247,7 @@ class _Pull:
             state="partial" if partial else "complete",
             changes=changes,
             previous=previous,
-            offer=self._session.offer,
+            facts=_facts(self._session.offer, self._problems),
         )
         memory = ModuleMemory(snapshot.sequence, tokens.tobytes(), kept)
         self._tools.ledger.commit(task.run, snapshot, changes, memory)
@@ -291,6 +291,12 @@ def _comparison(task: Task, tools: Tools) -> tuple[Comparison, Snapshot | None]:
 
 def _entries(store: Store, snapshot: Snapshot | None) -> Iterator[Entry]:
     return iter(()) if snapshot is None else store.entries(snapshot)
+
+
+def _facts(offer: ModuleOffer, problems: Problems) -> Facts:
+    aliases = tuple((alias, root.path) for root in offer.roots for alias in root.aliases)
+    roots = tuple(root.path for root in offer.roots)
+    return Facts(offer.title, roots, aliases, offer.excludes, offer.includes, tuple(problems.listed))
 
 
 def _kind(finding: Finding) -> str:

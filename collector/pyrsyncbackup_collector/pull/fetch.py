@@ -25,6 +25,7 @@ from pyrsyncbackup_collector.pull.rsync_process import Pump, run_client
 from pyrsyncbackup_collector.pull.sandbox import Limits, Sandbox
 from pyrsyncbackup_collector.pull.task import Task
 from pyrsyncbackup_collector.store.objects import ObjectStore
+from pyrsyncbackup_collector.store.store import remove_tree
 from pyrsyncbackup_collector.transport.offer import FileHash, Listed, ModuleOffer, Root
 
 # A file of which less than one eighth is allocated goes with compression: its holes are sent as zeros.
@@ -210,20 +211,6 @@ def below(root: Root, path: bytes) -> bytes:
     if not path.startswith(prefix) or not name or (root.names and name not in root.names):
         raise AgentMisbehaved("the agent listed a file under a root that does not hold it")
     return name
-
-
-def remove_tree(directory: Path) -> None:
-    """Remove a tree that a taken-over rsync may have made unreadable. No process may write to it any more."""
-    try:
-        shutil.rmtree(directory)
-    except PermissionError:
-        directory.chmod(0o700)
-        for top, names, _ in os.walk(directory):
-            for name in names:
-                below_top = Path(top, name)
-                if not below_top.is_symlink():
-                    below_top.chmod(0o700)
-        shutil.rmtree(directory)
 
 
 def _belongs(finding: Finding, answer: FileHash) -> bool:

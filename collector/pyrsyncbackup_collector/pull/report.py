@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Protocol
 
 from pyrsyncbackup_collector.entry import Entry
-from pyrsyncbackup_collector.store.snapshot import Snapshot
+from pyrsyncbackup_collector.store.snapshot import Problem, Snapshot
 
 # Paths that are named in a report; what is beyond is counted.
 MAX_PROBLEMS = 1000
@@ -19,14 +19,6 @@ class Outcome(Enum):
     UNCHANGED = "unchanged"
     COMPLETE = "complete"
     PARTIAL = "partial"
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One path that is not in the snapshot as it is on the host, and why."""
-
-    path: bytes
-    reason: str
 
 
 @dataclass(slots=True)
@@ -100,8 +92,10 @@ class Problems:
     listed: list[Problem] = field(default_factory=list)
     total: int = 0
 
-    def add(self, path: bytes, reason: str) -> None:
-        """One more."""
+    def add(self, path: bytes, entry: Entry | None, reason: str) -> None:
+        """One more: a path that is not in the snapshot as it is on the host; `entry` is what the snapshot has."""
         self.total += 1
-        if len(self.listed) < MAX_PROBLEMS:
-            self.listed.append(Problem(path, reason))
+        if len(self.listed) >= MAX_PROBLEMS:
+            return
+        kind = "vanished" if entry is None else "changing" if entry.changing else "stale" if entry.stale else "unreadable"
+        self.listed.append(Problem(path, kind, reason))

@@ -91,11 +91,12 @@ class TakeIn:
         stored: list[StoredObject] = []
         entries = {finding.path: finding.entry for finding in fetched.window}
         arrived = 0
+        known = self._ledger.known({answer.sha256 for answer in fetched.hashes.values() if answer.sha256})
         for path, source in _open_all(fetched):
             arrived += 1
             answer, entry = fetched.hashes[path], entries[path]
             try:
-                ingested = self._objects.ingest(source, self._task.max_file, _unlike(answer.sha256))
+                ingested = self._objects.ingest(source, self._task.max_file, _unneeded(answer.sha256, known))
             finally:
                 os.close(source)
             if ingested.sha256 != answer.sha256 or entry is None:
@@ -145,9 +146,9 @@ class TakeIn:
         return Settled(finding, done, 0 if finding.young else finding.token)
 
 
-def _unlike(expected: str) -> Callable[[str], bool]:
-    """Tells the store not to write a content other than the expected one."""
-    return lambda sha256: sha256 != expected
+def _unneeded(expected: str, known: set[str]) -> Callable[[str], bool]:
+    """Tells the store not to write a content that is known, or is not the expected one."""
+    return lambda sha256: sha256 != expected or sha256 in known
 
 
 def _unreadable(finding: Finding, reason: str) -> Settled:
