@@ -133,7 +133,7 @@ def test_unanswered_paths_are_noticed(connect, agent, monkeypatch):
 
 def pumped(session, descriptor, box):
     try:
-        box.append(session.transfer(1).run(descriptor))
+        box.append(session.transfer(1).run(descriptor, descriptor))
     except errors.BackupError as error:
         box.append(error)
 
@@ -142,7 +142,7 @@ def test_a_transfer_passes_bytes_both_ways_and_the_end(connect, agent):
     near, far = socket.socketpair()
     data, box = os.urandom(3_000_000), []
     with near, connect().open("etc") as session:
-        pump = threading.Thread(target=pumped, args=(session, near.fileno(), box))
+        pump = threading.Thread(target=pumped, args=(session, near.detach(), box))
         pump.start()
 
         def send():
@@ -169,7 +169,7 @@ def test_a_transfer_can_be_cancelled_from_another_thread(connect, agent):
 
         def run():
             with pytest.raises(errors.Cancelled):
-                transfer.run(near.fileno())
+                transfer.run(*[near.detach()] * 2)
             box.append(True)
 
         pump = threading.Thread(target=run)

@@ -97,5 +97,7 @@ class Problems:
         self.total += 1
         if len(self.listed) >= MAX_PROBLEMS:
             return
-        kind = "vanished" if entry is None else "changing" if entry.changing else "stale" if entry.stale else "unreadable"
+        kind = (
+            "vanished" if entry is None else "changing" if entry.changing else "stale" if entry.stale else "unreadable"
+        )
         self.listed.append(Problem(path, kind, reason))

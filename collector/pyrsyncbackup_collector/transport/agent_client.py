@@ -373,13 +373,14 @@ class Transfer:
         """Bytes that the rsync client sent."""
         return self._local.sent if self._local else 0
 
-    def run(self, descriptor: int) -> DaemonExit:
-        """Pump between a connected stream socket and the agent's daemon until both ends are done.
+    def run(self, from_client: int, to_client: int, on_data: Callable[[int], None] | None = None) -> DaemonExit:
+        """Pump between the rsync client's two stream sockets and the agent's daemon until both ends are done.
 
-        The socket's other end is the rsync client's stdin and stdout. The descriptor stays the caller's, whose copy of
-        the client's end must be closed, or no end of file is ever seen.
+        Owns and closes the descriptors, which may be the same. `on_data` is told the size of each piece that comes from
+        the agent; what it raises ends the transfer. The caller's copies of the client's ends must be closed, or no end
+        of file is ever seen.
         """
-        local = self._local = LocalEnd(descriptor)
+        local = self._local = LocalEnd(from_client, to_client)
         timeouts = self._session._client.timeouts
         try:
             with Stream(
@@ -391,7 +392,7 @@ class Transfer:
                 self._stream = stream
                 if self._cancelled:
                     stream.cancel()
-                end = self._receive(stream, local)
+                end = self._receive(stream, local, on_data)
                 local.finish()
                 return end
         finally:
@@ -403,7 +404,7 @@ class Transfer:
         for data in local.chunks():
             yield agent_pb2.TransferRequest(data=data)
 
-    def _receive(self, stream: Stream, local: LocalEnd) -> DaemonExit:
+    def _receive(self, stream: Stream, local: LocalEnd, on_data: Callable[[int], None] | None) -> DaemonExit:
         end: DaemonExit | None = None
         wanted = True
         try:
@@ -412,6 +413,8 @@ class Transfer:
                     raise AgentMisbehaved(f"{self._session.host}: the agent goes on after the end of its rsync")
                 if message.data:
                     self._pace.take(len(message.data))
+                    if on_data is not None:
+                        on_data(len(message.data))
                     wanted = wanted and local.write(message.data)
                 if message.HasField("exit"):
                     end = DaemonExit(message.exit.code, _lines(message.exit.messages))

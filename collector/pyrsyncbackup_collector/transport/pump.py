@@ -1,13 +1,12 @@
-"""The bytes of one rsync connection, between a local stream socket and the messages of an RPC.
+"""The bytes of one rsync connection, between the client's two sockets and the messages of an RPC.
 
-Nothing polls: one thread (gRPC's) blocks reading the socket, the caller's blocks on the RPC. An end of file on either
-side is passed on as a half-close, and `close` wakes both.
+Nothing polls: one thread (gRPC's) blocks reading the one socket, the caller's blocks on the RPC. An end of file on
+either side is passed on, and `close` wakes both.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -21,11 +20,16 @@ _LINGER = 30.0
 
 
 class LocalEnd:
-    """The near end: a connected stream socket whose peer is the rsync client. The descriptor stays the caller's."""
+    """The near end: two stream sockets whose peer is the rsync client, one for each direction; owned from here on.
 
-    def __init__(self, descriptor: int) -> None:
-        self._socket = socket.socket(fileno=os.dup(descriptor))
-        self._socket.setblocking(True)
+    They may be the same one.
+    """
+
+    def __init__(self, from_client: int, to_client: int) -> None:
+        self._from = socket.socket(fileno=from_client)
+        self._to = self._from if to_client == from_client else socket.socket(fileno=to_client)
+        for end in (self._from, self._to):
+            end.setblocking(True)
         self._sent_all = threading.Event()
         self.received = 0
         self.sent = 0
@@ -41,14 +45,14 @@ class LocalEnd:
 
     def _read(self) -> bytes:
         try:
-            return self._socket.recv(CHUNK)
+            return self._from.recv(CHUNK)
         except OSError:  # closed meanwhile
             return b""
 
     def write(self, data: bytes) -> bool:
         """Give `data` to the rsync client; False if it does not want any more."""
         try:
-            self._socket.sendall(data)
+            self._to.sendall(data)
         except OSError:
             return False
         self.received += len(data)
@@ -56,21 +60,21 @@ class LocalEnd:
 
     def finish(self) -> None:
         """The daemon has ended: pass its end of file on, and wait for the client's."""
-        self._shut(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
+            self._to.shutdown(socket.SHUT_WR)
         self._sent_all.wait(_LINGER)
 
     def wake(self) -> None:
         """End both directions; whoever blocks on the socket returns."""
-        self._shut(socket.SHUT_RDWR)
+        for end in (self._from, self._to):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """End both directions and give the descriptor's copy back."""
+        """End both directions and close the sockets."""
         self.wake()
-        self._socket.close()
-
-    def _shut(self, how: int) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(how)
+        self._from.close()
+        self._to.close()
 
 
 class Pace:
