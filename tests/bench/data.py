@@ -6,8 +6,10 @@ import os
 import random
 from pathlib import Path
 
-WORDS = ("server", "listen", "location", "proxy_pass", "root", "allow", "deny", "include", "limit", "timeout", "user",
-         "log", "level", "path", "cache", "enable", "true", "false", "443", "8080", "127.0.0.1", "example.org", "#", "{", "}")  # fmt: skip
+WORDS = (
+    "server listen location proxy_pass root allow deny include limit timeout user log level path cache enable true "
+    "false 443 8080 127.0.0.1 example.org # { }"
+).split()
 
 
 def text(rng: random.Random, size: int) -> bytes:
@@ -22,7 +24,7 @@ def text(rng: random.Random, size: int) -> bytes:
 
 
 def host_tree(top: Path, host: int, files: int = 2000, own: float = 0.03) -> None:
-    """A host's configuration: `files` files of 5.8 kB on average, a share `own` of them its own, the rest the fleet's."""
+    """A host's configuration: files of 5.8 kB on average, a share `own` of them its own, the rest the fleet's."""
     for number in range(files):
         mine = number % round(1 / own) == 0
         rng = random.Random(f"{host if mine else 'fleet'}-{number}")
