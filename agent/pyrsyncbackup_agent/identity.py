@@ -1,4 +1,4 @@
-"""This agent's own key, and taking in the collectors that invited it.
+"""The agent's own key, and taking in the collectors that invited it.
 
 What a certificate must be is decided in `pyrsyncbackup.identity`, whom the running agent trusts in `trusted`, which
 reads what is written here: collectors.d/NAME.pem and, beside it, NAME.secret for the proof at first contact.

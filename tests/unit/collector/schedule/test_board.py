@@ -178,7 +178,7 @@ def test_no_more_checks_run_than_allowed(checks: int) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(), st.integers(1, 4), st.integers(1, 3))
 def test_limits_hold_and_everything_gets_its_turn(seed: int, pulls: int, per_host: int) -> None:
-    random = Random(seed)  # noqa: S311
+    random = Random(seed)
     b = board("a", "b", "c", slots=Slots(checks=2, pulls=pulls, per_host=per_host))
     begun: set[tuple[str, str]] = set()
     running: list[Job] = []

@@ -15,7 +15,7 @@ import zstandard
 from pyrsyncbackup_collector.errors import StoreDamaged, StoreError
 from pyrsyncbackup_collector.store.objects import Ingested, ObjectStore
 
-CHANCE = random.Random(1)  # noqa: S311 - contents, not secrets
+CHANCE = random.Random(1)
 LARGE = CHANCE.randbytes(3_500_000) + b"text " * 500_000
 CONTENTS = [b"", b"x", b"text " * 4000, LARGE[: 1 << 20], LARGE[: (1 << 20) + 1], LARGE]
 

@@ -158,7 +158,7 @@ def test_a_delta_that_grows_over_a_quarter_gives_way_to_a_full_manifest(store: S
 
 
 def test_any_series_of_changes_comes_back(store: Store) -> None:
-    chance = random.Random(7)  # noqa: S311 - contents, not secrets
+    chance = random.Random(7)
     state: dict[bytes, Entry] = {entry.path: entry for entry in tree(60)}
     snapshot = commit(store, added(list(state.values())))
     for _ in range(25):
