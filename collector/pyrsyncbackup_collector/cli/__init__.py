@@ -30,7 +30,7 @@ def main() -> None:
 
 def run(args: Sequence[str]) -> int:
     """Run one command line, report what goes wrong on stderr, and return the exit code."""
-    from pyrsyncbackup_collector.cli.app import app
+    from pyrsyncbackup_collector.cli.commands import app
 
     debug = "--debug" in args
     try:

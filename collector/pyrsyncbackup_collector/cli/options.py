@@ -40,10 +40,16 @@ def exit_codes(*codes: int, **also: str) -> str:
     return "\b\nExit codes:\n" + "\n".join(lines)
 
 
-def _nearest(context: typer.Context, value: Path | None) -> Path:
+# Stands for a --config that was not written, and cannot exist; None would be a case for every command.
+NOT_GIVEN: Final = Path("/dev/null/no-config-given")
+
+
+def _nearest(context: typer.Context, value: Path) -> Path:
     """The command's own --config, else the one before the command, else the environment's, else the default."""
+    if value != NOT_GIVEN:
+        return value
     root = context.find_root().params.get("config")
-    return value or (root if isinstance(root, Path) else DEFAULT_CONFIG)
+    return root if isinstance(root, Path) else DEFAULT_CONFIG
 
 
 ConfigOption = Annotated[

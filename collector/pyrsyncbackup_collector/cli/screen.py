@@ -25,6 +25,9 @@ UNLIMITED = 10_000
 GOOD, BAD, DOUBT, QUIET, TITLE = "green", "red", "yellow", "dim", "bold"
 
 
+Cell = Text | str
+
+
 def _console(stream: IO[str], *, stderr: bool) -> Console:
     width = None if stream.isatty() else UNLIMITED
     return Console(file=stream, stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
@@ -41,13 +44,28 @@ def err() -> Console:
 
 
 def text(value: str | bytes | int, style: str = "") -> Text:
-    """`value` as text that cannot do anything to a terminal."""
-    return Text(printable(str(value) if isinstance(value, int) else value), style=style)
+    """`value` as text that cannot do anything to a terminal.
+
+    Bytes are a name and shown so that two names never look alike. In a sentence backslashes stay: names in it were
+    made printable before.
+    """
+    if isinstance(value, bytes):
+        return Text(printable(value), style=style)
+    sentence = str(value)
+    if not sentence.isprintable():
+        sentence = "".join(char if char.isprintable() else printable(char) for char in sentence)
+    return Text(sentence, style=style)
 
 
 def say(value: str | bytes = "", style: str = "") -> None:
     """One line of the answer."""
     out().print(text(value, style), soft_wrap=True)
+
+
+def line(*parts: Text | str) -> None:
+    """One line of the answer from several pieces; a plain string is escaped."""
+    pieces = [part if isinstance(part, Text) else text(part) for part in parts]
+    out().print(Text.assemble(*pieces), soft_wrap=True)
 
 
 def note(value: str | bytes, style: str = QUIET) -> None:
@@ -72,7 +90,7 @@ class Column:
     fold: bool = False
 
 
-def table(columns: Sequence[Column], rows: Iterable[Sequence[Text | str]], *, title: str = "") -> None:
+def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, title: str = "") -> None:
     """Print `rows` in aligned columns; a plain string in a row is escaped like everything else."""
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=TITLE, show_edge=False)
     for column in columns:
@@ -115,3 +133,9 @@ def json(document: object) -> None:
 def _ascii_controls(document: str) -> str:
     """JSON leaves DEL and C1 controls as they are, and some terminals obey those: escape them too."""
     return "".join(f"\\u{ord(char):04x}" if "\x7f" <= char <= "\x9f" else char for char in document)
+
+
+def raw(content: bytes) -> None:
+    """Bytes to standard output as they are, for a file or a program: what `cat` is asked for."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(content)

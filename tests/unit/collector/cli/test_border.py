@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from pyrsyncbackup_collector import cli, errors
-from pyrsyncbackup_collector.cli import app as tree
+from pyrsyncbackup_collector.cli import commands as tree
 
 
 @pytest.fixture

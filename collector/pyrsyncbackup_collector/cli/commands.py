@@ -1,0 +1,15 @@
+"""All commands, in the order in which help lists them. Importing a module adds its commands to `app`."""
+# ruff: isort: skip_file
+
+from __future__ import annotations
+
+from pyrsyncbackup_collector.cli.app import app
+from pyrsyncbackup_collector.cli import first_steps as _first_steps  # noqa: F401
+from pyrsyncbackup_collector.cli import status as _status  # noqa: F401
+from pyrsyncbackup_collector.cli import hosts as _hosts  # noqa: F401
+from pyrsyncbackup_collector.cli import modules as _modules  # noqa: F401
+from pyrsyncbackup_collector.cli import snapshots as _snapshots  # noqa: F401
+from pyrsyncbackup_collector.cli import diff as _diff  # noqa: F401
+from pyrsyncbackup_collector.cli import restore as _restore  # noqa: F401
+
+__all__ = ["app"]

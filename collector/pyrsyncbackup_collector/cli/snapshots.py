@@ -1,0 +1,227 @@
+"""`snapshots`, `ls`, `cat`: looking into what is stored. They read the store alone, no catalog and no daemon."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Annotated, BinaryIO
+
+import msgspec
+import typer
+
+from pyrsyncbackup_collector.cli import amounts, screen
+from pyrsyncbackup_collector.cli.app import app
+from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOption, exit_codes
+from pyrsyncbackup_collector.cli.screen import Column
+from pyrsyncbackup_collector.cli.workplace import Workplace
+from pyrsyncbackup_collector.clock import SystemClock
+from pyrsyncbackup_collector.entry import DIRECTORY, FILE, SYMLINK, Entry, parent, printable
+from pyrsyncbackup_collector.errors import BackupError, NotFound
+from pyrsyncbackup_collector.store.reference import caution
+from pyrsyncbackup_collector.store.snapshot import Snapshot
+
+RefArgument = Annotated[str, typer.Argument(metavar="REF", help="HOST/MODULE[@WHEN]", show_default=False)]
+
+_TYPES = {
+    "file": stat.S_IFREG,
+    "dir": stat.S_IFDIR,
+    "link": stat.S_IFLNK,
+    "fifo": stat.S_IFIFO,
+    "socket": stat.S_IFSOCK,
+    "char": stat.S_IFCHR,
+    "block": stat.S_IFBLK,
+}
+_CHUNK = 1 << 20
+
+
+@app.command(epilog=exit_codes(4, 10), short_help="List snapshots.")
+def snapshots(
+    which: Annotated[str | None, typer.Argument(metavar="HOST[/MODULE]", show_default=False)] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = NOT_GIVEN,
+) -> None:
+    """List snapshots, of all hosts, one host or one module; the newest last."""
+    place = Workplace.load(config)
+    found = _wanted(place, which)
+    if as_json:
+        screen.json({"snapshots": [document(snapshot) for snapshot in found]})
+        return
+    if not found:
+        screen.note("no snapshots yet; `pyrsyncbackup pull HOST` makes the first")
+        return
+    now = SystemClock().now()
+    columns = [Column("SNAPSHOT"), Column("TAKEN"), Column("AGE", right=True), Column("STATE")]
+    columns += [Column("FILES", right=True), Column("SIZE", right=True)]
+    for number, (name, group) in enumerate(groupby(found, key=lambda each: f"{each.host}/{each.module}")):
+        if number:
+            screen.say()
+        screen.table(columns, [_row(snapshot, now) for snapshot in group], title=name)
+
+
+def _wanted(place: Workplace, which: str | None) -> list[Snapshot]:
+    host, _, module = (which or "").partition("/")
+    with place.store() as store:
+        known = [each for each in store.modules() if host in ("", each[0]) and module in ("", each[1])]
+        if which and not known:
+            if module:
+                raise NotFound(f"there is no snapshot of {printable(which)}", "`pyrsyncbackup snapshots` shows all")
+            # A host that is configured has none yet; any other is a mistake.
+            place.fleet.host(host)
+        return [snapshot for each in known for snapshot in store.snapshots(*each)]
+
+
+def _row(snapshot: Snapshot, now: float) -> list[screen.Cell]:
+    whole = snapshot.state == "complete"
+    return [
+        snapshot.name,
+        amounts.local(snapshot.time),
+        amounts.span(max(0.0, now - snapshot.time)),
+        screen.text(snapshot.state, screen.GOOD if whole else screen.DOUBT),
+        amounts.number(snapshot.totals.files),
+        amounts.size(snapshot.totals.size),
+    ]
+
+
+def document(snapshot: Snapshot) -> dict[str, object]:
+    """A snapshot for JSON."""
+    return {
+        "ref": f"{snapshot.host}/{snapshot.module}@{snapshot.name}",
+        "host": snapshot.host,
+        "module": snapshot.module,
+        "name": snapshot.name,
+        "sequence": snapshot.sequence,
+        "time": amounts.iso(snapshot.time),
+        "state": snapshot.state,
+        "entries": snapshot.totals.entries,
+        "files": snapshot.totals.files,
+        "size": snapshot.totals.size,
+        "stale": snapshot.totals.stale,
+        "changing": snapshot.totals.changing,
+        "unreadable": snapshot.totals.unreadable,
+    }
+
+
+def stored_path(text: str) -> bytes:
+    """A path as a person writes it, with or without the leading slash, as entries have it."""
+    return os.fsencode(os.path.normpath("/" + text)).strip(b"/")
+
+
+@app.command("ls", epilog=exit_codes(4, 10), short_help="List what a snapshot holds.")
+def list_entries(
+    ref: RefArgument,
+    path: Annotated[str | None, typer.Argument(metavar="PATH", show_default=False)] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", "-R", help="All below, not one level.")] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = NOT_GIVEN,
+) -> None:
+    """List what a snapshot holds: the module's own directory, or PATH."""
+    place = Workplace.load(config)
+    with place.snapshot(ref) as (store, snapshot):
+        top = stored_path(path) if path else common_directory(store.entries(snapshot))
+        found = list(_below(store.entries(snapshot), top, recursive=recursive))
+        if not found and path:
+            raise not_in(snapshot, top)
+        if as_json:
+            entries = [msgspec.to_builtins(entry) for entry in found]
+            screen.json({"snapshot": document(snapshot), "path": os.fsdecode(top), "entries": entries})
+            return
+        warn(snapshot)
+        columns = [Column("MODE"), Column("OWNER"), Column("SIZE", right=True), Column("MODIFIED")]
+        screen.table([*columns, Column("PATH", fold=True)], [_entry_row(entry) for entry in found])
+
+
+def warn(snapshot: Snapshot) -> None:
+    """Say on stderr what the reader of a partial snapshot should know."""
+    if words := caution(snapshot):
+        screen.note(f"note: {words}", screen.DOUBT)
+
+
+def not_in(snapshot: Snapshot, path: bytes) -> NotFound:
+    """The error for a path that a snapshot does not hold."""
+    ref = f"{snapshot.host}/{snapshot.module}@{snapshot.name}"
+    return NotFound(f"/{printable(path)} is not in {ref}", f"`pyrsyncbackup ls {ref}` shows what is")
+
+
+def common_directory(entries: Iterable[Entry]) -> bytes:
+    """The deepest directory that holds all entries but its own ancestors: where the module begins."""
+    top: bytes | None = None
+    for entry in entries:
+        if top is None or (entry.type == DIRECTORY and parent(entry.path) == top):
+            # Still on the way down; whatever comes beside it takes us up again.
+            top = entry.path if entry.type == DIRECTORY else parent(entry.path)
+            continue
+        while top and not entry.path.startswith(top + b"/"):
+            top = parent(top)
+    return top or b""
+
+
+def _below(entries: Iterable[Entry], top: bytes, *, recursive: bool) -> Iterator[Entry]:
+    """What is in `top`, or `top` itself where it is no directory."""
+    for entry in entries:
+        inside = entry.path.startswith(top + b"/") if top else True
+        direct = parent(entry.path) == top
+        if direct or (recursive and inside) or (entry.path == top and entry.type != DIRECTORY):
+            yield entry
+
+
+def _entry_row(entry: Entry) -> list[screen.Cell]:
+    target = f" -> {printable(entry.target)}" if entry.type == SYMLINK else ""
+    marks = [word for word, on in (("stale", entry.stale), ("changing", entry.changing)) if on]
+    marks += [f"not read: {printable(entry.error)}"] if entry.error else []
+    path = screen.text(b"/" + entry.path)
+    path.append(target)
+    if marks:
+        path.append(f"  ({', '.join(marks)})", screen.DOUBT)
+    return [
+        stat.filemode(_TYPES.get(entry.type, 0) | entry.mode),
+        f"{entry.user or entry.uid}:{entry.group or entry.gid}",
+        amounts.size(entry.size) if entry.type == FILE else "",
+        amounts.local(entry.mtime_s),
+        path,
+    ]
+
+
+@app.command("cat", epilog=exit_codes(4, 10), short_help="Write out the content of a file.")
+def cat(
+    ref: RefArgument,
+    path: Annotated[str, typer.Argument(metavar="PATH", show_default=False)],
+    config: ConfigOption = NOT_GIVEN,
+) -> None:
+    """Write the content of a file to standard output; on a terminal with its control characters escaped."""
+    place = Workplace.load(config)
+    with place.snapshot(ref) as (store, snapshot):
+        wanted = stored_path(path)
+        entry = next((entry for entry in store.entries(snapshot) if entry.path == wanted), None)
+        if entry is None:
+            raise not_in(snapshot, wanted)
+        if entry.type != FILE or not entry.sha256:
+            what = f"is a {_WORDS.get(entry.type, entry.type)}" if entry.type != FILE else "was never read"
+            raise BackupError(f"/{printable(wanted)} {what}, it has no content", _where_instead(entry))
+        warn(snapshot)
+        with store.objects.open(entry.sha256) as content:
+            _copy(content)
+
+
+_WORDS = {"dir": "directory", "link": "symbolic link", "char": "device", "block": "device"}
+
+
+def _where_instead(entry: Entry) -> str:
+    return f"it points to {printable(entry.target)}" if entry.type == SYMLINK else ""
+
+
+def _copy(content: BinaryIO) -> None:
+    terminal = sys.stdout.isatty()
+    while chunk := content.read(_CHUNK):
+        if terminal:
+            _show(chunk.split(b"\n"))
+        else:
+            screen.raw(chunk)
+
+
+def _show(lines: Sequence[bytes]) -> None:
+    """Text of a host on a terminal: tabs and line ends are obeyed, nothing else is."""
+    shown = ("\t".join(printable(cell) for cell in line.split(b"\t")) for line in lines)
+    sys.stdout.write("\n".join(shown))

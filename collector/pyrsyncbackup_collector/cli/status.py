@@ -1,0 +1,158 @@
+"""`status`: what is late, failing or unreachable, and since when."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import typer
+from rich.text import Text
+
+from pyrsyncbackup_collector.catalog.views import DaemonView
+from pyrsyncbackup_collector.cli import amounts, screen
+from pyrsyncbackup_collector.cli.app import app
+from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOption, exit_codes
+from pyrsyncbackup_collector.cli.screen import Column
+from pyrsyncbackup_collector.cli.verdict import HostVerdict, State, Verdict
+from pyrsyncbackup_collector.cli.workplace import Workplace
+from pyrsyncbackup_collector.clock import SystemClock
+
+# Apart from all codes of failures: the command worked, the fleet is not well.
+PROBLEMS = 14
+# The daemon gives a sign of life every few seconds; after this long it is taken for dead.
+SILENCE = 30.0
+
+STYLES = {
+    State.UNREACHABLE: f"bold {screen.BAD}",
+    State.FAILING: f"bold {screen.BAD}",
+    State.LATE: screen.DOUBT,
+    State.PARTIAL: screen.DOUBT,
+    State.INVALID: screen.DOUBT,
+    State.OK: screen.GOOD,
+}
+
+
+@app.command(
+    epilog=exit_codes(10, 11, _14="something is late, failing, partial, invalid or unreachable"),
+    short_help="Show what is late, failing or unreachable.",
+)
+def status(as_json: JsonOption = False, config: ConfigOption = NOT_GIVEN) -> None:
+    """Show what is late, failing or unreachable and since when, then each host in a line, then the sum."""
+    place = Workplace.load(config)
+    now = SystemClock().now()
+    hosts, daemon = place.verdicts(now)
+    problems = [problem for host in hosts for problem in host.problems]
+    if as_json:
+        screen.json(_document(hosts, problems, daemon, now))
+    else:
+        _show(hosts, problems, daemon, now)
+    if problems:
+        raise typer.Exit(PROBLEMS)
+
+
+def state_text(state: State) -> Text:
+    """The word for a state, in its colour."""
+    return screen.text(state.value, STYLES.get(state, screen.QUIET))
+
+
+def _show(hosts: Sequence[HostVerdict], problems: Sequence[Verdict], daemon: DaemonView | None, now: float) -> None:
+    for problem in problems:
+        _show_problem(problem, now)
+    if problems:
+        screen.say()
+    columns = [Column("HOST"), Column("STATE"), Column("MODULES", fold=True), Column("CHECKED"), Column("LAST PULL")]
+    screen.table(columns, [_row(host, now) for host in hosts])
+    if hosts:
+        screen.say()
+    screen.say(_summary(hosts, problems), f"bold {screen.BAD}" if problems else f"bold {screen.GOOD}")
+    if is_alive(daemon, now):
+        assert daemon is not None  # noqa: S101 - is_alive said so
+        sandbox = f"sandbox: {daemon.sandbox}"
+        screen.say(
+            f"daemon: runs since {amounts.local(daemon.started)} (process {daemon.pid}), {sandbox}", screen.QUIET
+        )
+    else:
+        screen.say("daemon: does not run; nothing is pulled by schedule", screen.DOUBT)
+
+
+def is_alive(daemon: DaemonView | None, now: float) -> bool:
+    """Whether the daemon said something lately."""
+    return daemon is not None and now - daemon.heartbeat < SILENCE
+
+
+def _show_problem(problem: Verdict, now: float) -> None:
+    since = f" since {amounts.local(problem.since)} ({amounts.span(now - problem.since)})" if problem.since else ""
+    screen.line(state_text(problem.state), " ", screen.text(problem.name, screen.TITLE), screen.text(since))
+    screen.say(f"  {problem.cause}")
+    hints = [problem.hint] if problem.hint else []
+    if problem.next_try is not None:
+        hints.append(f"tried again {amounts.ago(problem.next_try, now) if problem.next_try > now else 'now'}")
+    if hints:
+        screen.say(f"  next: {'; '.join(hints)}", screen.QUIET)
+
+
+def _row(host: HostVerdict, now: float) -> list[Text | str]:
+    pulled = max((module.last_pull for module in host.modules if module.last_pull is not None), default=None)
+    return [
+        host.host.host,
+        state_text(host.worst),
+        _counts(Counter(module.state for module in host.modules)),
+        amounts.ago(host.checked, now),
+        amounts.ago(pulled, now),
+    ]
+
+
+def _counts(states: Counter[State]) -> str:
+    """`11 ok, 1 failing`; absent ones are no news."""
+    shown = [f"{states[state]} {state.value}" for state in State if states[state] and state is not State.ABSENT]
+    return ", ".join(shown) or "none"
+
+
+def _summary(hosts: Sequence[HostVerdict], problems: Sequence[Verdict]) -> str:
+    modules = sum(1 for host in hosts for module in host.modules if module.state is not State.ABSENT)
+    found = f"{amounts.counted(len(hosts), 'host')}, {amounts.counted(modules, 'module')}"
+    if not hosts:
+        return "no hosts are configured: add one in hosts.d"
+    return f"{found}: {amounts.counted(len(problems), 'problem')}" if problems else f"{found}: all is well"
+
+
+def _document(
+    hosts: Sequence[HostVerdict], problems: Sequence[Verdict], daemon: DaemonView | None, now: float
+) -> dict[str, object]:
+    return {
+        "time": amounts.iso(now),
+        "daemon": {
+            "pid": daemon.pid,
+            "started": amounts.iso(daemon.started),
+            "heartbeat": amounts.iso(daemon.heartbeat),
+            "sandbox": daemon.sandbox,
+        }
+        if daemon and is_alive(daemon, now)
+        else None,
+        "problems": [document(problem) for problem in problems],
+        "hosts": [
+            {
+                **document(host.host),
+                "worst": host.worst.value,
+                "checked": amounts.iso(host.checked),
+                "last_seen": amounts.iso(host.last_seen),
+                "modules": [document(module) for module in host.modules],
+            }
+            for host in hosts
+        ],
+    }
+
+
+def document(verdict: Verdict) -> dict[str, object]:
+    """A verdict for JSON."""
+    return {
+        "host": verdict.host,
+        "module": verdict.module or None,
+        "state": verdict.state.value,
+        "since": amounts.iso(verdict.since),
+        "cause": verdict.cause,
+        "hint": verdict.hint,
+        "next_try": amounts.iso(verdict.next_try),
+        "last_good": amounts.iso(verdict.last_good),
+        "last_pull": amounts.iso(verdict.last_pull),
+    }

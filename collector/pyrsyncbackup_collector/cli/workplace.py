@@ -1,0 +1,141 @@
+"""What a command works on: the configuration, and the store and the catalog that it names, opened when asked for.
+
+Commands that only read take no lock of the store: they work while the daemon does.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyrsyncbackup_collector import config as configuration
+from pyrsyncbackup_collector.clock import SystemClock
+from pyrsyncbackup_collector.config import Config, Policy
+from pyrsyncbackup_collector.errors import BackupError, ConfigError
+from pyrsyncbackup_collector.fleet.hosts import Fleet
+
+if TYPE_CHECKING:
+    from pyrsyncbackup_collector.catalog import Catalog
+    from pyrsyncbackup_collector.catalog.views import DaemonView
+    from pyrsyncbackup_collector.cli.verdict import HostVerdict
+    from pyrsyncbackup_collector.store.snapshot import Snapshot
+    from pyrsyncbackup_collector.store.store import Store
+    from pyrsyncbackup_collector.transport.offer import Hints
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """A loaded configuration and its hosts."""
+
+    config: Config
+    fleet: Fleet
+
+    @classmethod
+    def load(cls, file: Path) -> Workplace:
+        """Read the configuration; raises ConfigError."""
+        config = configuration.load(file)
+        return cls(config, Fleet.from_config(config))
+
+    def make_keys(self) -> bool:
+        """Make the collector's certificate and SSH key where they are missing; whether any was."""
+        from pyrsyncbackup import identity
+
+        from pyrsyncbackup_collector.transport import ssh_key
+
+        ssh = self.config.state / "ssh" / "id_ed25519"
+        own = self.config.state / "identity"
+        new = not ssh.exists() or not (own / identity.KEY_FILE).exists()
+        try:
+            identity.load_or_create(own, "collector")
+        except identity.InvalidIdentity as error:
+            raise ConfigError([str(error)]) from error
+        except OSError as error:
+            raise BackupError(f"cannot write the collector's keys: {error.filename}: {error.strerror}") from error
+        if not ssh.exists():
+            ssh_key.create(ssh, f"pyrsyncbackup@{socket.gethostname()}")
+        return new
+
+    def make_store(self) -> bool:
+        """Make the store if it is not there; whether it was made."""
+        from pyrsyncbackup_collector.store.store import Store
+
+        if (self.config.store / "format.json").exists():
+            return False
+        Store.create(self.config.store)
+        return True
+
+    def make_catalog(self) -> bool:
+        """Make the catalog if it is not there; whether it was made."""
+        from pyrsyncbackup_collector.catalog import Catalog
+
+        if self.config.catalog.exists():
+            return False
+        with self.store() as store:
+            Catalog.create(self.config.catalog, store.id).close()
+        return True
+
+    def pin(self, host: str) -> Path:
+        """Where the pinned certificate of a host's agent is, if there is one."""
+        return self.config.state / "pins" / f"{host}.pem"
+
+    def pinned_fingerprint(self, host: str) -> str:
+        """The fingerprint of the pinned certificate, or nothing."""
+        from pyrsyncbackup import identity
+
+        try:
+            return identity.fingerprint(self.pin(host).read_bytes())
+        except FileNotFoundError:
+            return ""
+        except (OSError, identity.InvalidIdentity) as error:
+            raise ConfigError([f"the pinned certificate {self.pin(host)} cannot be read: {error}"]) from error
+
+    @contextmanager
+    def store(self, *, lock: bool = False) -> Iterator[Store]:
+        """The open store, with `lock` for writing."""
+        from pyrsyncbackup_collector.store.store import Store
+
+        with Store.open(self.config.store, lock=lock) as store:
+            yield store
+
+    @contextmanager
+    def catalog(self) -> Iterator[Catalog]:
+        """The open catalog of the store."""
+        from pyrsyncbackup_collector.catalog import Catalog
+
+        with self.store() as store, Catalog.open(self.config.catalog, store.id) as catalog:
+            yield catalog
+
+    @contextmanager
+    def snapshot(self, text: str) -> Iterator[tuple[Store, Snapshot]]:
+        """The snapshot that REF names, kept from being pruned, and its open store. Raises UsageError, NotFound."""
+        from pyrsyncbackup_collector.store import reference
+
+        wanted = reference.parse(text)
+        with self.store() as store:
+            known = store.snapshots(wanted.host, wanted.module)
+            snapshot = reference.resolve(wanted, known, SystemClock().now())
+            with store.reading(snapshot):
+                yield store, snapshot
+
+    def verdicts(self, now: float) -> tuple[list[HostVerdict], DaemonView | None]:
+        """How every configured host stands by what the catalog knows, and the daemon that said so."""
+        from pyrsyncbackup_collector.cli.verdict import judge_host
+
+        with self.catalog() as catalog:
+            known = catalog.fleet()
+        rows = {row.name: row for row in known.hosts}
+        judged = []
+        for host in self.fleet.hosts:
+            modules = [row for row in known.modules if row.host == host.name]
+            hints = {row.name: row.hints for row in modules}
+            policy = partial(self._policy, host.name, hints)
+            judged.append(judge_host(host, rows.get(host.name), modules, policy, now))
+        return judged, known.daemon
+
+    def _policy(self, host: str, hints: dict[str, Hints], module: str) -> Policy:
+        return configuration.effective(self.config, host, module, hints.get(module))
