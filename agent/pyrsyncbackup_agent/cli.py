@@ -192,7 +192,20 @@ def _check(arguments: Arguments) -> int:
     return 0
 
 
+def _serve_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--verbose", action="store_true", help="log more")
+
+
+def _serve(arguments: Arguments) -> int:
+    # gRPC takes a quarter of a second to import: the other commands go without.
+    from pyrsyncbackup_agent import logs, server
+
+    logs.configure(arguments.verbose)
+    return server.serve(settings.load(arguments.config))
+
+
 COMMANDS: tuple[Command, ...] = (
+    Command("serve", "offer the modules to the collectors, until stopped", _serve, _serve_options),
     Command("modules", "show the modules of this host: ready, absent or invalid, and why", _modules, _modules_options),
     Command("check", "check settings, module definitions, rsync and directories", _check),
 )

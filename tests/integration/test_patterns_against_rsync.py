@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-
 from pyrsyncbackup_agent.patterns import Rules, problem
 
 pytestmark = pytest.mark.skipif(shutil.which("rsync") is None, reason="needs rsync")

@@ -1,0 +1,257 @@
+"""gRPC in, domain out: each RPC as a few lines around the parts that do the work.
+
+Failures become statuses here, with a message that an administrator can act on; what nobody expected is logged and told
+in one short line.
+"""
+
+# ruff: noqa: N802, ARG002 - the names and arguments are those of the generated base class
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import grpc
+import structlog
+from pyrsyncbackup import identity
+from pyrsyncbackup.v1 import agent_pb2 as pb
+from pyrsyncbackup.v1 import agent_pb2_grpc as stubs
+
+from pyrsyncbackup_agent import entries, errors, messages
+from pyrsyncbackup_agent.about import PROTOCOL_MAX, PROTOCOL_MIN, About
+from pyrsyncbackup_agent.slots import peer_certificate
+
+if TYPE_CHECKING:
+    from pyrsyncbackup_agent.lease import Lease, Leases
+    from pyrsyncbackup_agent.modules import Registry
+    from pyrsyncbackup_agent.rsyncd import Daemon
+    from pyrsyncbackup_agent.trusted import TrustedCollectors
+
+# How long rsync may take to end after its last byte.
+DAEMON_END_WAIT: Final = 10.0
+# A status travels in HTTP/2 headers, of which clients take 8 kB.
+MESSAGE_LIMIT: Final = 4000
+
+log = structlog.get_logger(__name__)
+
+_CODES: Final[dict[type[errors.AgentError], grpc.StatusCode]] = {
+    errors.ModuleUnknown: grpc.StatusCode.NOT_FOUND,
+    errors.ModuleNotReady: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.HookFailed: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.RsyncFailed: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ModuleBusy: grpc.StatusCode.ABORTED,
+    errors.TooManySessions: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.SessionUnknown: grpc.StatusCode.PERMISSION_DENIED,
+    errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
+}
+
+_Request = TypeVar("_Request")
+_T = TypeVar("_T")
+
+
+class BadRequest(Exception):
+    """The client's request makes no sense; the text says why."""
+
+
+class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
+    """What a collector can ask."""
+
+    def __init__(
+        self, about: About, certificate: bytes, registry: Registry, leases: Leases, trusted: TrustedCollectors
+    ) -> None:
+        self._about = about
+        self._certificate = certificate
+        self._registry = registry
+        self._leases = leases
+        self._trusted = trusted
+
+    def GetInfo(self, request: pb.GetInfoRequest, context: grpc.ServicerContext) -> pb.GetInfoResponse:
+        """Who this agent is, with the proof that it holds the secret of the client's invitation."""
+        with _statuses(context):
+            client = peer_certificate(context)
+            secret = self._trusted.secret(client)
+            about = self._about
+            return pb.GetInfoResponse(
+                name=about.name,
+                version=about.version,
+                os=about.os,
+                kernel=about.kernel,
+                machine_id=about.machine_id,
+                rsync_version=about.rsync_version,
+                protocol_min=PROTOCOL_MIN,
+                protocol_max=PROTOCOL_MAX,
+                proof=identity.proof(secret, self._certificate, client) if secret else b"",
+            )
+        raise AssertionError  # abort raises
+
+    def ListModules(self, request: pb.ListModulesRequest, context: grpc.ServicerContext) -> pb.ListModulesResponse:
+        """The modules as they are now; unknown names are left out."""
+        with _statuses(context):
+            wanted = frozenset(request.names)
+            response = pb.ListModulesResponse()
+            for module in self._registry.modules():
+                if wanted and module.name not in wanted:
+                    continue
+                fingerprint = None
+                if request.with_fingerprints and module.ready and not module.hooks:
+                    fingerprint = entries.fingerprint(module.roots, module.rules, lambda: not context.is_active())
+                response.modules.append(messages.module(module, fingerprint))
+            return response
+        raise AssertionError
+
+    def WatchModules(
+        self, request: pb.WatchModulesRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.WatchModulesResponse]:
+        """An event now and after each change."""
+        changed = threading.Event()
+        ended = threading.Event()
+
+        def end() -> None:
+            ended.set()
+            changed.set()
+
+        with _statuses(context):
+            self._registry.modules()
+            unwatch = self._registry.watch(lambda _: changed.set())
+            try:
+                context.add_callback(end)
+                last = None
+                while not ended.is_set():
+                    changed.clear()
+                    generation = self._registry.generation
+                    if generation != last:
+                        last = generation
+                        yield pb.WatchModulesResponse(generation=generation)
+                    changed.wait()
+            finally:
+                unwatch()
+
+    def OpenModule(
+        self, request: pb.OpenModuleRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.OpenModuleResponse]:
+        """The lease: answers once, and lasts until the client goes or the agent ends it."""
+        with _statuses(context):
+            module = self._registry.get(request.name)
+            lease = self._leases.open(module, peer_certificate(context))
+            try:
+                if not context.add_callback(lease.end):
+                    return
+                lease.prepare(lambda: self._registry.get(request.name))
+                yield pb.OpenModuleResponse(session=lease.session, module=messages.module(lease.module))
+                lease.ended.wait()
+            finally:
+                lease.end()
+            lease.closed.wait()
+            if context.is_active():
+                raise lease.reason
+
+    def ListEntries(
+        self, request_iterator: Iterator[pb.ListEntriesRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.ListEntriesResponse]:
+        """Entries of the whole module, or of the paths in the requests."""
+        with _statuses(context), self._session(request_iterator, context) as (lease, first, rest):
+            stopped = lease.ended.is_set
+            if first.paths:
+                lookup = entries.Lookup(lease.tree, lease.attributes)
+                for request in _chain(first, rest):
+                    yield from messages.listings(lookup.entries(request.paths))
+            else:
+                later = next(rest, None)
+                if later is not None and later.paths:
+                    raise BadRequest("the paths must begin in the first message")
+                walk = entries.Walk(lease.tree, lease.attributes, stopped)
+                yield from messages.listings(walk)
+                if walk.fingerprint is not None:
+                    fingerprint = messages.fingerprint_message(walk.fingerprint)
+                    yield pb.ListEntriesResponse(fingerprint=fingerprint)
+            if stopped():
+                raise lease.reason
+
+    def HashFiles(
+        self, request_iterator: Iterator[pb.HashFilesRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.HashFilesResponse]:
+        """Digests of the paths in the requests, in their order."""
+        with _statuses(context), self._session(request_iterator, context) as (lease, first, rest):
+            for request in _chain(first, rest):
+                digests = entries.hash_files(lease.tree, request.paths, lease.ended.is_set)
+                yield from messages.hashes(digests)
+                if lease.ended.is_set():
+                    raise lease.reason
+
+    def Transfer(
+        self, request_iterator: Iterator[pb.TransferRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.TransferResponse]:
+        """The bytes of one connection to an rsync daemon."""
+        with _statuses(context), self._session(request_iterator, context) as (lease, first, rest):
+            with lease.daemon(first.root) as daemon:
+                context.add_callback(daemon.kill)
+                feeder = threading.Thread(
+                    target=_feed, args=(daemon, first.data, rest), name="transfer input", daemon=True
+                )
+                feeder.start()
+                while data := daemon.receive():
+                    yield pb.TransferResponse(data=data)
+                if lease.ended.is_set():
+                    raise lease.reason
+                done = daemon.close(DAEMON_END_WAIT)
+            yield pb.TransferResponse(exit=pb.DaemonExit(code=done.code, messages=done.messages))
+
+    def Push(
+        self, request_iterator: Iterator[pb.PushRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.PushResponse]:
+        """Not in this version."""
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "this version of the agent does not take restores")
+
+    @contextlib.contextmanager
+    def _session(
+        self, request_iterator: Iterator[_Request], context: grpc.ServicerContext
+    ) -> Iterator[tuple[Lease, _Request, Iterator[_Request]]]:
+        """Read the first request of a stream, and hold its lease's call for as long as the stream lasts."""
+        first: Any = next(request_iterator, None)
+        if first is None:
+            raise BadRequest("the stream ended before its first message")
+        lease = self._leases.find(first.session, peer_certificate(context))
+        with lease.call(context.cancel):
+            yield lease, first, request_iterator
+
+
+def _chain(first: _T, rest: Iterator[_T]) -> Iterator[_T]:
+    yield first
+    yield from rest
+
+
+def _feed(daemon: Daemon, first: bytes, requests: Iterator[pb.TransferRequest]) -> None:
+    """Pass what the client sends to the daemon, until either has enough."""
+    try:
+        if first and not daemon.send(first):
+            return
+        for request in requests:
+            if request.data and not daemon.send(request.data):
+                return
+    except Exception:  # noqa: BLE001 - grpc raises a bare Exception when the client is gone
+        daemon.kill()
+        return
+    daemon.end_of_input()
+
+
+@contextlib.contextmanager
+def _statuses(context: grpc.ServicerContext) -> Iterator[None]:
+    """Turn what goes wrong into the status of the RPC."""
+    try:
+        yield
+    except errors.AgentError as error:
+        _abort(context, _CODES.get(type(error), grpc.StatusCode.INTERNAL), str(error))
+    except BadRequest as error:
+        _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
+    except Exception as error:
+        # grpc raises a bare Exception itself, in `abort` and when the client is gone.
+        if not context.is_active() or type(error) is Exception:
+            raise
+        log.exception("unexpected failure")
+        _abort(context, grpc.StatusCode.INTERNAL, f"the agent failed: {type(error).__name__}; its log says more")
+
+
+def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, text: str) -> None:
+    context.abort(code, text.encode("utf-8", "backslashreplace").decode()[:MESSAGE_LIMIT])
