@@ -15,11 +15,12 @@ from pyrsyncbackup_collector.catalog.database import BUSY_SECONDS, REBUILD_HINT,
 from pyrsyncbackup_collector.catalog.journal import Journal
 from pyrsyncbackup_collector.catalog.ledger import LedgerTables
 from pyrsyncbackup_collector.catalog.queries import Queries
+from pyrsyncbackup_collector.catalog.reconcile import Reconciling
 from pyrsyncbackup_collector.clock import Clock, SystemClock
 from pyrsyncbackup_collector.errors import CatalogDamaged, CatalogError, CatalogMismatch
 
 
-class Catalog(LedgerTables, Journal, Queries):
+class Catalog(LedgerTables, Journal, Queries, Reconciling):
     """An open catalog. Safe for threads; each method is one short transaction and raises CatalogError alone.
 
     Close it, or use it in a `with`.

@@ -24,6 +24,9 @@ BUSY_SECONDS: Final = 15.0
 
 REBUILD_HINT: Final = "run `pyrsyncbackup catalog rebuild`; the snapshots in the store are not touched by it"
 
+# What peewee and sqlite3 raise; OverflowError for a number beyond 64 bits.
+FOREIGN: Final = (peewee.PeeweeException, sqlite3.Error, OverflowError)
+
 _PRAGMAS: Final = {
     "journal_mode": "wal",
     "foreign_keys": 1,
@@ -78,11 +81,23 @@ class Database:
 
     @contextmanager
     def _used(self, lock_type: str) -> Iterator[sqlite3.Connection]:
-        with self._lock, translated(self.path):
+        failed: BaseException | None = None
+        with self._lock:
             if self._closed:
                 raise CatalogError(f"the catalog {self.path} is closed")
-            with self.peewee.atomic(lock_type):
-                yield self.raw
+            try:
+                with self.peewee.atomic(lock_type):
+                    try:
+                        yield self.raw
+                    except BaseException as error:
+                        failed = error
+                        raise
+            except FOREIGN as error:
+                # On a full disk SQLite ends the transaction by itself and undoing it fails too: the first error counts.
+                first = failed or error
+                if isinstance(first, FOREIGN):
+                    raise _translate(self.path, first) from first
+                raise first from None
 
     def close(self) -> None:
         """End the connection; a second time does nothing."""
@@ -96,7 +111,7 @@ def translated(path: Path) -> Iterator[None]:
     """Turn the errors of peewee and sqlite3 that arise inside into CatalogError and its kin."""
     try:
         yield
-    except (peewee.PeeweeException, sqlite3.Error, OverflowError) as error:
+    except FOREIGN as error:
         raise _translate(path, error) from error
 
 

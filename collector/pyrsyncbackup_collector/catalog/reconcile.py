@@ -1,0 +1,141 @@
+"""Holding catalog and store together: the disk is the truth, the catalog follows or is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from pyrsyncbackup_collector.catalog.database import REBUILD_HINT, Database
+from pyrsyncbackup_collector.catalog.ledger import add_snapshot, module_row
+from pyrsyncbackup_collector.entry import Entry, order
+from pyrsyncbackup_collector.errors import CatalogMismatch
+from pyrsyncbackup_collector.store.snapshot import Change, Recorded, Snapshot
+
+# A killed collector leaves at most one snapshot per module that the catalog lacks: pulls of a module never overlap.
+# A catalog that lacks more is an old copy, and what it says about objects may be long past.
+MAX_BEHIND = 1
+
+
+class ObjectPlaces(Protocol):
+    """Where objects lie."""
+
+    def place(self, sha256: str) -> Path:
+        """The file of the object of that digest, or where it would be."""
+        ...
+
+
+class StoreView(Protocol):
+    """What the catalog reads of a store."""
+
+    @property
+    def id(self) -> str:
+        """The store's id."""
+        ...
+
+    @property
+    def objects(self) -> ObjectPlaces:
+        """Its objects."""
+        ...
+
+    def modules(self) -> Iterable[tuple[str, str]]:
+        """All (host, module)."""
+        ...
+
+    def recorded(self, host: str, module: str) -> list[Recorded]:
+        """What log and directory say of the module's snapshots, oldest first, without reading manifests."""
+        ...
+
+    def snapshot(self, recorded: Recorded) -> Snapshot:
+        """Read a manifest's header; raises StoreDamaged."""
+        ...
+
+    def entries(self, snapshot: Snapshot, *, verify: bool = False) -> Iterator[Entry]:
+        """All entries in order, with `verify` of files that are what the log names; raises StoreDamaged."""
+        ...
+
+
+class Reconciling:
+    """The part of the catalog that compares itself with a store."""
+
+    _database: Database
+
+    def check_against(self, store: StoreView) -> list[Snapshot]:
+        """Compare with the store by names and digests of manifests; add what a crash left out, and return it.
+
+        For the start, under the store's lock; reads directories and logs, and manifests only of what is added. Raises
+        CatalogMismatch if the catalog has what the store does not, or lacks more than a crash can explain.
+        """
+        missing = []
+        known = self._manifests()
+        for host, module in store.modules():
+            missing += _missing(host, module, store.recorded(host, module), known.pop((host, module), {}))
+        if known:
+            host, module = min(known)
+            raise _mismatch(f"the catalog has snapshots of {host}/{module}, the store has none")
+        return [self._add(store, before, recorded) for before, recorded in missing]
+
+    def _manifests(self) -> dict[tuple[str, str], dict[int, tuple[str, str]]]:
+        found: dict[tuple[str, str], dict[int, tuple[str, str]]] = {}
+        with self._database.reading() as raw:
+            for host, module, sequence, name, digest in raw.execute(
+                "SELECT hosts.name, modules.name, sequence, snapshots.name, digest FROM snapshots "
+                "JOIN modules ON modules.id = module_id JOIN hosts ON hosts.id = host_id"
+            ):
+                found.setdefault((host, module), {})[sequence] = (name, digest.hex())
+        return found
+
+    def _add(self, store: StoreView, before: Recorded | None, recorded: Recorded) -> Snapshot:
+        snapshot = store.snapshot(recorded)
+        older = store.entries(store.snapshot(before)) if before else iter(())
+        changes = differences(older, store.entries(snapshot))
+        with self._database.writing() as raw:
+            row = module_row(raw, snapshot.host, snapshot.module)
+            add_snapshot(raw, row, snapshot, changes, previous=before.sequence if before else 0)
+        return snapshot
+
+
+def differences(older: Iterable[Entry], newer: Iterable[Entry]) -> Iterator[Change]:
+    """What makes `newer` of `older`, in order; both are in order and read once."""
+    source = iter(older)
+    old = next(source, None)
+    for new in newer:
+        key = order(new.path)
+        while old is not None and order(old.path) < key:
+            yield Change(old.path, None)
+            old = next(source, None)
+        if old is not None and old.path == new.path:
+            if old != new:
+                yield Change(new.path, new)
+            old = next(source, None)
+        else:
+            yield Change(new.path, new)
+    while old is not None:
+        yield Change(old.path, None)
+        old = next(source, None)
+
+
+def _missing(
+    host: str, module: str, recorded: list[Recorded], known: dict[int, tuple[str, str]]
+) -> list[tuple[Recorded | None, Recorded]]:
+    """What the catalog lacks of one module, each with the one before it."""
+    missing: list[tuple[Recorded | None, Recorded]] = []
+    before: Recorded | None = None
+    for one in recorded:
+        row = known.pop(one.sequence, None)
+        if row is None:
+            missing.append((before, one))
+        elif row != (one.name, one.digest):
+            raise _mismatch(f"snapshot {one.name} of {host}/{module} is another one in the store")
+        elif missing:
+            raise _mismatch(f"the catalog lacks snapshot {missing[0][1].name} of {host}/{module}, and has later ones")
+        before = one
+    if known:
+        raise _mismatch(f"the catalog has snapshot {min(known.values())[0]} of {host}/{module}, the store does not")
+    if len(missing) > MAX_BEHIND:
+        raise _mismatch(f"the catalog lacks the last {len(missing)} snapshots of {host}/{module}: it is an old one")
+    return missing
+
+
+def _mismatch(cause: str) -> CatalogMismatch:
+    return CatalogMismatch(f"catalog and store do not belong together: {cause}", REBUILD_HINT)
