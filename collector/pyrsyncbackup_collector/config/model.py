@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -203,3 +204,8 @@ class Config:
     policy: PolicySettings
     rules: tuple[Rule, ...]
     hosts: tuple[HostConfig, ...]
+
+    @cached_property
+    def by_name(self) -> dict[str, HostConfig]:
+        """The hosts by name."""
+        return {host.name: host for host in self.hosts}

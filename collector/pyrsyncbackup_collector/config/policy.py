@@ -65,9 +65,9 @@ def effective(config: Config, host: str, module: str, hints: Hints | None = None
             for key in PolicySettings.model_fields
             if key in settings.model_fields_set and ((value := getattr(settings, key)) is not None or key == "check")
         )
-    for entry in config.hosts:
-        if entry.name == host and entry.bwlimit is not None:
-            values["bwlimit"] = entry.bwlimit
+    own = config.by_name.get(host)
+    if own is not None and own.bwlimit is not None:
+        values["bwlimit"] = own.bwlimit
     return Policy(**values)
 
 

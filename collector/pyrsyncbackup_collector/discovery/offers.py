@@ -6,7 +6,7 @@ Which modules a host offers is the agent's word; which of them are pulled is the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -14,13 +14,13 @@ from pyrsyncbackup import valid_name
 
 from pyrsyncbackup_collector.entry import printable
 from pyrsyncbackup_collector.fleet.hosts import Host
-from pyrsyncbackup_collector.transport.offer import ModuleOffer, ModuleState
+from pyrsyncbackup_collector.transport.offer import ModuleOffer, ModuleState, Offers
 
 
 class ModuleSource(Protocol):
     """An open connection with an agent, as far as discovery needs it. Called from one thread; closed by its owner."""
 
-    def modules(self, *, fingerprints: bool = False, names: Sequence[str] = ()) -> Sequence[ModuleOffer]:
+    def offers(self, *, fingerprints: bool = False, names: Iterable[str] = ()) -> Offers:
         """The modules of these names (none: all), with fingerprints of the ready ones if asked."""
         ...
 
@@ -52,13 +52,13 @@ def discover(agent: ModuleSource, host: Host, *, check: Collection[str] | None =
     Raises ConnectError and its kin.
     """
     in_one_call = check is None and host.wants_all
-    found = _sorted_out(agent.modules(fingerprints=in_one_call), host)
+    found = _sorted_out(agent.offers(fingerprints=in_one_call), host)
     if in_one_call:
         return found
     ready = sorted(offer.name for offer in found.ready if check is None or offer.name in check)
     if not ready:
         return found
-    checked = {offer.name: offer for offer in agent.modules(fingerprints=True, names=ready)}
+    checked = {offer.name: offer for offer in agent.offers(fingerprints=True, names=ready).modules}
     offers = tuple(
         replace(offer, fingerprint=checked[offer.name].fingerprint)
         if offer.name in checked and checked[offer.name].state is ModuleState.READY
@@ -68,11 +68,11 @@ def discover(agent: ModuleSource, host: Host, *, check: Collection[str] | None =
     return replace(found, offers=offers)
 
 
-def _sorted_out(offered: Sequence[ModuleOffer], host: Host) -> Discovery:
+def _sorted_out(offered: Offers, host: Host) -> Discovery:
     offers: dict[str, ModuleOffer] = {}
     skipped: list[str] = []
-    problems: list[str] = []
-    for offer in offered:
+    problems = list(offered.dropped)
+    for offer in offered.modules:
         if not valid_name(offer.name):
             problems.append(f"the agent offers a module with an impossible name: {printable(offer.name[:80])}")
         elif offer.name in offers or offer.name in skipped:

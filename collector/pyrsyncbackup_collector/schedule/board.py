@@ -19,6 +19,8 @@ T = TypeVar("T")
 NEVER = float("inf")
 # The wall clock is taken for set back when it shows this many seconds less than before; below that it is only slewed.
 SET_BACK = 5.0
+# A store that was mounted again, or got space, is used again after this many seconds at the latest.
+STORE_CAP = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,10 @@ class Wait:
     until: float = 0.0
     reason: str = ""
 
-    def failed(self, now: float, reason: str, *key: str, retryable: bool) -> None:
-        """Wait longer than the last time."""
+    def failed(self, now: float, reason: str, *key: str, retryable: bool, cap: float = NEVER) -> None:
+        """Wait longer than the last time, but at most `cap` seconds."""
         self.failures += 1
-        self.until = retry_at(now, self.failures, *key, retryable=retryable)
+        self.until = min(retry_at(now, self.failures, *key, retryable=retryable), now + cap)
         self.reason = reason
 
     def clear(self) -> None:
@@ -265,7 +267,11 @@ class Board:
             module.changed = True
             if blame == "nobody":
                 return None
-            wait = {"store": self.store, "host": entry.wait}.get(blame, module.wait)
+            if blame == "store":
+                if now >= self.store.until:  # of pulls that fail together the first counts
+                    self.store.failed(now, failure, retryable=True, cap=STORE_CAP)
+                return self.store.until
+            wait = entry.wait if blame == "host" else module.wait
             wait.failed(now, failure, job.host, job.module, retryable=retryable)
             return wait.until
 

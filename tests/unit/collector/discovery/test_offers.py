@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from pyrsyncbackup_collector.discovery import discover
 from pyrsyncbackup_collector.fleet import Host, Ssh
-from pyrsyncbackup_collector.transport.offer import Fingerprint, ModuleOffer, ModuleState
+from pyrsyncbackup_collector.transport.offer import Fingerprint, ModuleOffer, ModuleState, Offers
 
 HOST = Host("web1", "web1", "direct", Ssh("u", 22, Path("k")), 9737)
 PRINT = Fingerprint(b"f", settled=True, entries=3)
@@ -17,16 +17,18 @@ class Agent:
     """Offers fixed modules and keeps a record of what it was asked."""
 
     def __init__(self, *offers: ModuleOffer) -> None:
-        self.offers = offers
+        self.has = offers
         self.asked: list[tuple[bool, tuple[str, ...]]] = []
 
-    def modules(self, *, fingerprints: bool = False, names: Sequence[str] = ()) -> list[ModuleOffer]:
-        self.asked.append((fingerprints, tuple(names)))
-        return [
+    def offers(self, *, fingerprints: bool = False, names: Iterable[str] = ()) -> Offers:
+        names = tuple(names)
+        self.asked.append((fingerprints, names))
+        found = [
             ModuleOffer(o.name, o.title, o.state, o.reason, fingerprint=PRINT if fingerprints else None)
-            for o in self.offers
+            for o in self.has
             if not names or o.name in names
         ]
+        return Offers(tuple(found), ("the agent offers 3 modules without a name",) if not self.has else ())
 
 
 def offer(name: str, state: ModuleState = ModuleState.READY, reason: str = "") -> ModuleOffer:
@@ -72,3 +74,7 @@ def test_an_invalid_module_is_told_and_others_go_on() -> None:
     assert found.problems == ("module bad is invalid: line 3:\\x07",)
     assert found.offer("bad") is not None
     assert found.offer("none") is None
+
+
+def test_what_was_dropped_on_receipt_is_told() -> None:
+    assert discover(Agent(), HOST).problems == ("the agent offers 3 modules without a name",)
