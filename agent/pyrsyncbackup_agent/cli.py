@@ -145,12 +145,10 @@ def _row(cells: tuple[str, ...], widths: Sequence[int], width: int | None) -> li
 
 
 def _shown(root: Root) -> str:
-    directory = "/" + printable(root.path)
+    directory = b"/" + root.path
     if not root.names:
-        return directory
-    names = sorted(printable(name) for name in root.names)
-    prefix = directory.rstrip("/")
-    return f"{prefix}/{names[0]}" if len(names) == 1 else f"{prefix}/{{{','.join(names)}}}"
+        return printable(directory)
+    return " ".join(printable(os.path.join(directory, name)) for name in sorted(root.names))
 
 
 def _as_json(module: DetectedModule) -> dict[str, object]:

@@ -48,9 +48,13 @@ class Host:
         return shutil.which(name, path=self._command_path) is not None
 
     def has_unit(self, name: str) -> bool:
-        """Whether systemd would find a unit file of that name; globs allowed, `.service` may be left out."""
-        file = name if "." in name else f"{name}.service"
-        return any(glob.glob(os.path.join(directory, file)) for directory in self._unit_dirs)
+        """Whether systemd has an unmasked unit file of that name; globs allowed, `.service` may be left out."""
+        pattern = name if "." in name else f"{name}.service"
+        first: dict[str, str] = {}
+        for directory in self._unit_dirs:
+            for file in glob.glob(os.path.join(glob.escape(directory), pattern)):
+                first.setdefault(os.path.basename(file), file)
+        return any(os.path.isfile(file) for file in first.values())  # a link to /dev/null is no file
 
     def has_package(self, name: str) -> bool:
         """Whether the package is installed, by dpkg's status file or else rpm."""

@@ -66,7 +66,7 @@ def signature(directories: Iterable[Path]) -> tuple[object, ...]:
         try:
             with os.scandir(directory) as entries:
                 named = sorted((entry.name, _mark(entry.stat(follow_symlinks=False))) for entry in entries)
-            marks.append((_mark(directory.stat()), named))
+            marks.append((_mark(directory.stat()), tuple(named)))
         except OSError as error:
             marks.append(error.errno)
     return tuple(marks)
