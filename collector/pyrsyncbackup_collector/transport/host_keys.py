@@ -1,0 +1,178 @@
+"""Which SSH host keys are right for a server: known_hosts files, read and written as OpenSSH does.
+
+Hashed names, "[host]:port", patterns, and @revoked lines count; certificates of host authorities (@cert-authority) are
+not supported and ignored. Our own file decides alone for a server that it knows; the user's is asked about the others.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fcntl
+import hashlib
+import hmac
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from pyrsyncbackup.identity import write_atomically
+
+from pyrsyncbackup_collector.errors import HostKeyChanged, HostKeyUnknown, NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class HostKey:
+    """A public key as SSH sends it; `kind` as in known_hosts, "ssh-ed25519"."""
+
+    kind: str
+    blob: bytes
+
+    @property
+    def fingerprint(self) -> str:
+        """As `ssh-keygen -l` shows it."""
+        return "SHA256:" + base64.b64encode(hashlib.sha256(self.blob).digest()).decode().rstrip("=")
+
+    def __str__(self) -> str:
+        """Kind and fingerprint, for people."""
+        return f"{self.kind} {self.fingerprint}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    marker: str
+    names: str
+    key: HostKey
+
+    def matches(self, name: str) -> bool:
+        if self.names.startswith("|1|"):
+            return _hash_matches(self.names, name)
+        patterns = self.names.lower().split(",")
+        if any(fnmatchcase(name, pattern[1:]) for pattern in patterns if pattern.startswith("!")):
+            return False
+        # Brackets are part of "[host]:port", not of a pattern.
+        return any(fnmatchcase(name, pattern.replace("[", "[[]")) for pattern in patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the files say of one server."""
+
+    keys: tuple[HostKey, ...]
+    revoked: tuple[HostKey, ...]
+    file: Path | None = None
+
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of the known keys, in the order of the file: the negotiation should prefer these."""
+        return tuple(dict.fromkeys(key.kind for key in self.keys))
+
+
+class KnownHosts:
+    """The files, in the order in which they are asked; the first is ours and the one that is written."""
+
+    def __init__(self, own: Path, others: Iterable[Path] = ()) -> None:
+        self._own = own
+        self._others = tuple(others)
+
+    def known(self, address: str, port: int) -> Known:
+        """What is known of this server, read anew."""
+        name = server_name(address, port)
+        revoked: list[HostKey] = []
+        found = Known((), ())
+        for file in (self._own, *self._others):
+            lines = [line for line in _lines(file) if line.matches(name)]
+            revoked += [line.key for line in lines if line.marker == "@revoked"]
+            keys = tuple(line.key for line in lines if not line.marker)
+            if keys and not found.keys:
+                found = Known(keys, (), file)
+        return Known(found.keys, tuple(revoked), found.file)
+
+    def check(self, host: str, address: str, port: int, key: HostKey) -> None:
+        """Raise HostKeyUnknown or HostKeyChanged unless `key`, which the server of `host` showed, is the right one."""
+        known, server = self.known(address, port), server_name(address, port)
+        if key in known.revoked:
+            raise HostKeyChanged(
+                f"{host}: the SSH host key of {server} is marked as revoked: {key}",
+                "somebody may be listening; find out why it was revoked",
+            )
+        if key in known.keys:
+            return
+        if not known.keys:
+            raise HostKeyUnknown(
+                f"{host}: the SSH host key of {server} is not known: {key}",
+                f"compare it with `ssh-keygen -lf` on the host, then run `pyrsyncbackup host trust {host}`",
+            )
+        expected = ", ".join(str(known_key) for known_key in known.keys)
+        raise HostKeyChanged(
+            f"{host}: THE SSH HOST KEY OF {server} HAS CHANGED: {known.file} has {expected}, "
+            f"the server now shows {key}",
+            f"somebody may be listening; if it was set up anew: `pyrsyncbackup host trust {host} --replace`",
+        )
+
+    def trust(self, host: str, address: str, port: int, key: HostKey, *, replace: bool = False) -> None:
+        """Add `key` to our file. A server that is known with other keys is refused unless `replace`."""
+        name = server_name(address, port)
+        self._own.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(self._own.parent / ".known_hosts.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            known = self.known(address, port)
+            if key in known.keys and known.file == self._own:
+                return
+            if known.keys and key not in known.keys and not replace:
+                self.check(host, address, port, key)
+            kept = [text for text, line in _texts(self._own) if line is None or line.marker or not line.matches(name)]
+            kept.append(f"{name} {key.kind} {base64.b64encode(key.blob).decode()}")
+            write_atomically(self._own, ("\n".join(kept) + "\n").encode(), 0o600)
+
+
+def server_name(address: str, port: int) -> str:
+    """How known_hosts names a server."""
+    return address.lower() if port == 22 else f"[{address.lower()}]:{port}"
+
+
+def parse_fingerprint(text: str) -> str:
+    """A fingerprint as a person gives it, as `HostKey.fingerprint` has it; raises NotFound for anything else."""
+    text = text.strip().rstrip("=")
+    if not text.startswith("SHA256:"):
+        raise NotFound("a fingerprint begins with SHA256:", "`ssh-keygen -lf` shows it")
+    return text
+
+
+def _hash_matches(hashed: str, name: str) -> bool:
+    try:
+        salt, digest = (base64.b64decode(part, validate=True) for part in hashed.split("|")[2:4])
+    except (ValueError, binascii.Error):
+        return False
+    return hmac.compare_digest(hmac.new(salt, name.encode(), hashlib.sha1).digest(), digest)
+
+
+def _lines(file: Path) -> Iterator[_Line]:
+    return (line for _, line in _texts(file) if line is not None)
+
+
+def _texts(file: Path) -> Iterator[tuple[str, _Line | None]]:
+    try:
+        content = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for text in content.decode("utf-8", "surrogateescape").splitlines():
+        yield text, _parse(text)
+
+
+def _parse(text: str) -> _Line | None:
+    fields = text.split()
+    if not fields or fields[0].startswith("#"):
+        return None
+    marker = fields.pop(0) if fields[0].startswith("@") else ""
+    if len(fields) < 3 or marker not in ("", "@revoked"):
+        return None
+    try:
+        blob = base64.b64decode(fields[2], validate=True)
+    except (ValueError, binascii.Error):
+        return None
+    kind = fields[1]
+    # The blob begins with its own kind: a line whose two kinds differ is no key.
+    if blob[4 : 4 + len(kind)] != os.fsencode(kind):
+        return None
+    return _Line(marker, fields[0], HostKey(kind, blob))

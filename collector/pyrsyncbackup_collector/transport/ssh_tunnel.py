@@ -1,0 +1,294 @@
+"""A port forward over SSH, its near end a Unix socket: the only user of sshtunnel and paramiko.
+
+sshtunnel by itself checks no host key, swallows the reason of a failure, prints tracebacks of its threads, and waits
+with select(). What it brings is the listening side and its life; login and forwarding are done here, so that the host
+key is verified before the login, every failure becomes one of our errors, and descriptors above 1023 work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import select
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import paramiko
+import sshtunnel
+
+from pyrsyncbackup_collector.errors import (
+    AgentUnreachable,
+    ConnectError,
+    ConnectionLost,
+    HostUnreachable,
+    SshRefused,
+)
+from pyrsyncbackup_collector.fleet.hosts import Host, Ssh
+from pyrsyncbackup_collector.transport.direct import unreachable
+from pyrsyncbackup_collector.transport.host_keys import HostKey, KnownHosts
+from pyrsyncbackup_collector.transport.route import Endpoint
+
+# Their threads report what we report too, in their words and with tracebacks.
+_LOG = logging.getLogger("pyrsyncbackup_collector.transport.ssh")
+for _logger in (_LOG, logging.getLogger("paramiko")):
+    _logger.addHandler(logging.NullHandler())
+    _logger.propagate = False
+
+_KEEPALIVE = 20
+# Milliseconds that sent data may stay without an answer before the kernel gives the connection up.
+_USER_TIMEOUT = 60_000
+# Between the packets of SSH (32 kB) and what one system call moves well.
+_CHUNK = 65536
+_RSA = ("rsa-sha2-512", "rsa-sha2-256")
+
+
+class SshTunnel:
+    """An open tunnel to the agent's port of one host, listening at `path`. Opened by the constructor."""
+
+    def __init__(self, host: Host, path: Path, known_hosts: KnownHosts, timeout: float) -> None:
+        self._path = path
+        self.endpoint = Endpoint(f"unix:{path}", str(path))
+        path.unlink(missing_ok=True)
+        key, agent = _key(host.ssh, host.name)
+        try:
+            self._forwarder = _Forwarder(host, str(path), key, known_hosts, timeout)
+            self._forwarder.start()
+        finally:
+            if agent is not None:
+                agent.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the SSH connection stands."""
+        return bool(self._forwarder.is_active)
+
+    def why(self) -> ConnectError | None:
+        """Why the last forwarded connection failed."""
+        failure: ConnectError | None = self._forwarder.failure
+        if failure is None and not self.alive:
+            return ConnectionLost(f"{self._forwarder.host.name}: the SSH connection was cut", "it is made anew")
+        return failure
+
+    def close(self) -> None:
+        """End the SSH connection and remove the socket."""
+        self._forwarder.stop(force=True)
+        self._path.unlink(missing_ok=True)
+
+
+def shown_host_key(host: Host, known_hosts: KnownHosts, timeout: float) -> HostKey:
+    """The key that the host's SSH server shows now, of a known kind if it can; nobody logs in."""
+    transport = _negotiate(host, known_hosts, timeout)
+    try:
+        return _host_key(transport)
+    finally:
+        transport.close()
+
+
+class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
+    """sshtunnel with our login and our forwarding."""
+
+    def __init__(self, host: Host, path: str, key: paramiko.PKey, known_hosts: KnownHosts, timeout: float) -> None:
+        self.host = host
+        self.failure: ConnectError | None = None
+        self._known_hosts = known_hosts
+        self._timeout = timeout
+        super().__init__(
+            (host.address, host.ssh.port),
+            ssh_username=host.ssh.user,
+            ssh_pkey=key,
+            ssh_config_file=None,
+            allow_agent=False,
+            host_pkey_directories=[],
+            local_bind_address=path,
+            remote_bind_address=("127.0.0.1", host.agent_port),
+            logger=_LOG,
+            set_keepalive=_KEEPALIVE,
+        )
+
+    def _connect_to_gateway(self) -> None:
+        transport = _negotiate(self.host, self._known_hosts, self._timeout)
+        try:
+            ssh = self.host.ssh
+            self._known_hosts.check(self.host.name, self.host.address, ssh.port, _host_key(transport))
+            with _login_failures(self.host):
+                transport.auth_timeout = self._timeout
+                if transport.auth_publickey(ssh.user, self.ssh_pkeys[0]):
+                    raise SshRefused(
+                        f"{self.host.name}: the SSH server wants more than a key from {ssh.user}",
+                        "allow `AuthenticationMethods publickey` for that user",
+                    )
+            transport.set_keepalive(_KEEPALIVE)
+        except BaseException:
+            transport.close()
+            raise
+        self._transport = transport
+
+    def _make_ssh_forward_handler_class(self, remote_address_: tuple[str, int]) -> type:
+        forwarder = self
+
+        class Handler(_Handler):
+            remote_address = remote_address_
+            tunnel = forwarder
+
+        return Handler
+
+
+class _Handler(sshtunnel._ForwardHandler):  # type: ignore[misc]
+    """One connection through the tunnel."""
+
+    tunnel: _Forwarder
+
+    def handle(self) -> None:
+        """Open the far end and pass bytes until one side ends; a failure is remembered, never raised."""
+        try:
+            channel = self.tunnel._transport.open_channel(
+                "direct-tcpip", self.remote_address, ("127.0.0.1", 0), timeout=self.tunnel._timeout
+            )
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            self.tunnel.failure = _channel_failure(error, self.tunnel.host)
+            return
+        self.tunnel.failure = None
+        try:
+            _pass(self.request, channel)
+        except (OSError, EOFError, paramiko.SSHException):
+            pass  # one of the two ends is gone: that is the end of both
+        finally:
+            channel.close()
+
+
+def _pass(local: socket.socket, channel: paramiko.Channel) -> None:
+    poll = select.poll()
+    near, far = local.fileno(), channel.fileno()
+    poll.register(near, select.POLLIN)
+    poll.register(far, select.POLLIN)
+    while True:
+        for ready, _ in poll.poll():
+            if ready == near:
+                data = local.recv(_CHUNK)
+                channel.sendall(data)
+            else:
+                data = channel.recv(_CHUNK)
+                local.sendall(data)
+            if not data:
+                return
+
+
+def _negotiate(host: Host, known_hosts: KnownHosts, timeout: float) -> paramiko.Transport:
+    """A connection whose keys are exchanged, preferring the kinds of host key that are known."""
+    address, port = host.address, host.ssh.port
+    try:
+        connection = socket.create_connection((address, port), timeout)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT)
+    except OSError as error:
+        failure = unreachable(error, address, port, "the SSH server")
+        raise HostUnreachable(f"{host.name}: {failure.cause}", failure.hint) from error
+    transport = paramiko.Transport(connection)
+    transport.set_log_channel(_LOG.name)
+    transport.daemon = True
+    transport.banner_timeout = transport.handshake_timeout = timeout
+    kinds = known_hosts.known(address, port).kinds()
+    wanted = [algorithm for kind in kinds for algorithm in (_RSA if kind == "ssh-rsa" else (kind,))]
+    options = transport.get_security_options()
+    options.key_types = sorted(
+        options.key_types, key=lambda kind: wanted.index(kind) if kind in wanted else len(wanted)
+    )
+    try:
+        with _login_failures(host):
+            transport.start_client(timeout=timeout)
+    except BaseException:
+        transport.close()
+        raise
+    return transport
+
+
+def _host_key(transport: paramiko.Transport) -> HostKey:
+    key = transport.get_remote_server_key()
+    return HostKey(key.get_name(), key.asbytes())
+
+
+@contextlib.contextmanager
+def _login_failures(host: Host) -> Iterator[None]:
+    """What paramiko raises until the login is done, as our errors."""
+    name, ssh = host.name, host.ssh
+    try:
+        yield
+    except paramiko.BadAuthenticationType as error:
+        raise SshRefused(
+            f"{name}: the SSH server lets {ssh.user} in by {', '.join(error.allowed_types)} only",
+            "allow `PubkeyAuthentication` for that user",
+        ) from error
+    except paramiko.AuthenticationException as error:
+        raise SshRefused(
+            f"{name}: the SSH server refuses user {ssh.user} with the key {ssh.key}",
+            "add the key that `pyrsyncbackup invitation` prints to that user's authorized_keys",
+        ) from error
+    except paramiko.ssh_exception.IncompatiblePeer as error:
+        raise SshRefused(f"{name}: no common SSH algorithms: {error}", "update the host's SSH server") from error
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        why = f": {error}" if str(error) else ""
+        raise HostUnreachable(
+            f"{name}: {host.address}:{ssh.port} ended the connection during the SSH login{why}",
+            "is it an SSH server, and below its MaxStartups?",
+        ) from error
+
+
+def _channel_failure(error: Exception, host: Host) -> ConnectError:
+    if isinstance(error, paramiko.ChannelException) and error.code == 1:
+        return SshRefused(
+            f"{host.name}: the SSH server forbids {host.ssh.user} to forward to port {host.agent_port}",
+            "allow it with `AllowTcpForwarding local` and `port-forwarding` in authorized_keys",
+        )
+    if isinstance(error, paramiko.ChannelException):
+        return AgentUnreachable(
+            f"{host.name}: the agent's port {host.agent_port} does not answer behind SSH: {error.text}",
+            "is pyrsyncbackup-agent running there, on that port?",
+        )
+    if isinstance(error, paramiko.SSHException) and "imeout" in str(error):
+        return AgentUnreachable(
+            f"{host.name}: the agent's port {host.agent_port} does not answer in time",
+            "is pyrsyncbackup-agent running there, on that port?",
+        )
+    return ConnectionLost(f"{host.name}: the SSH connection was cut", "it is made anew")
+
+
+def _key(ssh: Ssh, host: str) -> tuple[paramiko.PKey, paramiko.Agent | None]:
+    """The key to log in with, and the SSH agent that must stay open while it signs."""
+    if ssh.key.exists():
+        try:
+            return paramiko.PKey.from_path(ssh.key), None
+        except paramiko.PasswordRequiredException:
+            pass
+        except (paramiko.SSHException, ValueError, OSError, TypeError) as error:
+            if "ncrypted" not in str(error) and "assw" not in str(error):
+                raise SshRefused(
+                    f"{host}: the SSH key {ssh.key} cannot be read: {error}", "correct `ssh.key`"
+                ) from error
+        what = "has a passphrase"
+    else:
+        what = "does not exist"
+    public = _public_blob(ssh.key)
+    agent = paramiko.Agent()
+    for key in agent.get_keys():
+        if key.asbytes() == public:
+            return key, agent
+    agent.close()
+    held = (
+        "and the SSH agent does not hold it"
+        if public
+        else f"and {ssh.key}.pub, to find it in the SSH agent, is missing"
+    )
+    raise SshRefused(
+        f"{host}: the SSH key {ssh.key} {what}, {held}",
+        f"run `ssh-add {ssh.key}` with SSH_AUTH_SOCK set here too, or use a key without passphrase",
+    )
+
+
+def _public_blob(key: Path) -> bytes | None:
+    try:
+        fields = Path(f"{key}.pub").read_text().split()
+        blob: Any = paramiko.PublicBlob.from_string(" ".join(fields[:2])).key_blob
+    except (OSError, ValueError, AttributeError):
+        return None
+    return bytes(blob)

@@ -1,0 +1,138 @@
+"""A real sshd on a loopback port, with keys of its own in a temporary folder; works as root and as a user."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.waiting import until
+
+
+class Sshd:
+    """One server. `options` are lines of sshd_config; change them, or the keys, then `restart`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.user = getpass.getuser()
+        self.user_key = folder / "user_key"
+        self.authorized_keys = folder / "authorized_keys"
+        self.options: list[str] = []
+        self.port = _free_port()
+        self.host_key_kinds = ["ed25519"]
+        self._process: subprocess.Popen[bytes] | None = None
+        make_key(self.user_key)
+        self.new_host_keys()
+        self.authorize(f"{self.user_key}.pub")
+
+    def new_host_keys(self) -> None:
+        """Replace the host keys, as a reinstallation does."""
+        for kind in self.host_key_kinds:
+            file = self.folder / f"host_{kind}"
+            for old in (file, Path(f"{file}.pub")):
+                old.unlink(missing_ok=True)
+            make_key(file, kind)
+
+    def authorize(self, *public_keys: str | Path) -> None:
+        """Let exactly these keys in."""
+        self.authorized_keys.write_text("".join(Path(key).read_text() for key in public_keys))
+
+    def known_hosts_line(self, kind: str = "ed25519") -> str:
+        """The line that makes this server known."""
+        public = (self.folder / f"host_{kind}.pub").read_text().split()
+        return f"[127.0.0.1]:{self.port} {public[0]} {public[1]}\n"
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        config = self.folder / "sshd_config"
+        lines = [
+            *self.options,
+            *(f"HostKey {self.folder}/host_{kind}" for kind in self.host_key_kinds),
+            f"ListenAddress 127.0.0.1:{self.port}",
+            f"AuthorizedKeysFile {self.authorized_keys}",
+            f"PidFile {self.folder}/sshd.pid",
+            "UsePAM no",
+            "StrictModes no",
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+            "PermitRootLogin prohibit-password",
+            "MaxStartups 100",
+            "LogLevel VERBOSE",
+        ]
+        config.write_text("\n".join(lines) + "\n")
+        program = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ["PATH"])
+        assert program, "openssh-server is not installed"
+        with open(self.folder / "sshd.log", "ab") as log:
+            self._process = subprocess.Popen(
+                [program, "-D", "-e", "-f", config], stdin=subprocess.DEVNULL, stderr=log, start_new_session=True
+            )
+        until(self._listens)
+
+    def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log()
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def log(self) -> str:
+        """What it said."""
+        return (self.folder / "sshd.log").read_text(errors="replace")
+
+    def kill(self) -> None:
+        """End it and every session of it, without a farewell."""
+        if self._process is not None:
+            for child in _descendants(self._process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        """Kill it and start it anew, with what was changed."""
+        self.kill()
+        self.start()
+
+
+def make_key(file: Path, kind: str = "ed25519", passphrase: str = "") -> None:
+    """A key pair in OpenSSH's form."""
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "test", "-f", file],
+        check=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[Sshd]:
+    """A started server, killed at the end of the block."""
+    sshd = Sshd(folder)
+    sshd.start()
+    try:
+        yield sshd
+    finally:
+        sshd.kill()
+
+
+def _descendants(pid: int) -> list[int]:
+    found = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                found += [int(child), *_descendants(int(child))]
+    return found
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
