@@ -74,7 +74,7 @@ class Journal:
         next_try: float | None = None,
         counters: Mapping[str, int] | None = None,
     ) -> None:
-        """Record a check of a host: `unchanged` modules equal their last pull; with `error` it failed.
+        """Record a check of a host: `unchanged` modules equal what the store has; with `error` it failed.
 
         Checks that end alike in a row share one row in `runs`, with the first begin, the last end, and their number.
         """
@@ -86,9 +86,7 @@ class Journal:
             Host.update(checked=now).where(Host.id == host_id).execute(db)
             names = list(unchanged)
             if names:
-                Module.update(last_good=begin).where(
-                    (Module.host_id == host_id) & Module.name.in_(names) & Module.outcome.in_((UNCHANGED, COMPLETE))
-                ).execute(db)
+                Module.update(last_good=begin).where((Module.host_id == host_id) & Module.name.in_(names)).execute(db)
             self._record_check(host, begin, now, error, counters or {})
 
     def _record_check(

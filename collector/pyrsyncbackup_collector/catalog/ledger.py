@@ -47,6 +47,8 @@ _VERSION: Final = """
     INSERT INTO versions (module_id, path, from_seq, type, mode, size, mtime_s, mtime_ns, sha256, flags)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+# A file that was sent as private and that its host opened to everyone since.
+_MADE_PUBLIC: Final = "UPDATE objects SET public = 1 WHERE sha256 = ? AND public = 0"
 _END_VERSION: Final = """
     UPDATE versions SET until_seq = ?3 WHERE module_id = ?1 AND path = ?2 AND until_seq IS NULL
 """
@@ -191,6 +193,7 @@ def add_snapshot(
         if newest:
             raw.executemany(_END_VERSION, [(module_id, change.path, snapshot.sequence) for change in chunk])
         raw.executemany(_VERSION, _versions(module_id, snapshot.sequence, chunk))
+        raw.executemany(_MADE_PUBLIC, _public(chunk))
     return True
 
 
@@ -202,6 +205,13 @@ def _versions(module_id: int, sequence: int, changes: Iterable[Change]) -> Itera
         digest = bytes.fromhex(entry.sha256) if entry.sha256 else None
         times = (entry.mtime_s, entry.mtime_ns)
         yield (module_id, change.path, sequence, entry.type, entry.mode, entry.size, *times, digest, _flags(entry))
+
+
+def _public(changes: Iterable[Change]) -> Iterator[tuple[bytes]]:
+    for change in changes:
+        entry = change.entry
+        if entry is not None and entry.public and entry.sha256 and not entry.claimed:
+            yield (bytes.fromhex(entry.sha256),)
 
 
 def _flags(entry: Entry) -> int:

@@ -63,7 +63,8 @@ def rebuild(path: Path, store: StoreView, *, clock: Clock | None = None, busy_se
     """Make the catalog at `path` anew from `store`, beside the old one, and swap it in; the old one stays until then.
 
     Call it under the store's lock, with no catalog open; waits `busy_seconds` for other processes that read the old
-    one. The old file, sound or not, is kept as `NAME.old`. Raises CatalogError; StoreError if the store cannot be listed.
+    one. The old file, sound or not, is kept as `NAME.old`. Raises CatalogError, and StoreError
+    if the store cannot be listed.
     """
     draft = path.with_name(f"{path.name}.rebuild")
     _remove(draft)

@@ -250,7 +250,8 @@ class _Pull:
             facts=_facts(self._session.offer, self._problems),
         )
         memory = ModuleMemory(snapshot.sequence, tokens.tobytes(), kept)
-        self._tools.ledger.commit(task.run, snapshot, changes, memory)
+        before = previous.sequence if previous else 0
+        self._tools.ledger.commit(task.run, snapshot, changes, memory, previous=before)
         return self._report(Outcome.PARTIAL if partial else Outcome.COMPLETE, snapshot)
 
     def _report(self, outcome: Outcome, snapshot: Snapshot | None) -> PullReport:

@@ -65,11 +65,20 @@ class Ledger(Protocol):
         """Those of `digests` that are objects already, whoever sent them; says nothing about who may claim them."""
         ...
 
-    def commit(self, run: str, snapshot: Snapshot, changes: Iterable[Change], memory: ModuleMemory) -> None:
+    def commit(
+        self,
+        run: str,
+        snapshot: Snapshot,
+        changes: Iterable[Change],
+        memory: ModuleMemory,
+        *,
+        previous: int | None = None,
+    ) -> None:
         """Record a snapshot that lies in the store: its row, its changed paths, the memory; one transaction.
 
-        `changes` are those since the snapshot before. Raises CatalogMismatch if that is not the newest one in the
-        catalog (a commit did not reach it). A second time with the same snapshot does nothing.
+        `changes` are those since snapshot number `previous` (0: there was none; default: the number before). Raises
+        CatalogMismatch if that is not the newest one in the catalog (a commit did not reach it). A second time with the
+        same snapshot does nothing.
         """
         ...
 

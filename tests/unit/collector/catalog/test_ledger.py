@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.entry import Entry
@@ -135,3 +136,18 @@ def test_a_number_beyond_sqlite_is_a_catalog_error_and_leaves_nothing(catalog: C
     with pytest.raises(CatalogError, match="too large"):
         catalog.commit("r1", snapshot(1), [Change(b"a", Entry(path_text="a", size=2**64))], memory(1))
     assert rows(catalog, "SELECT * FROM snapshots") == []
+
+
+def test_a_file_that_its_host_opened_to_everyone_becomes_public(catalog: Catalog) -> None:
+    entry = Entry(path_text="a", sha256=digest("a"), size=1, public=True)
+    catalog.record_objects("p0", "web1", [stored("a", public=False)])
+    catalog.commit("r", snapshot(1), [Change(b"a", msgspec.structs.replace(entry, claimed=True))], memory(1))
+    assert not catalog.pin_claimable("p1", "web2", [(digest("a"), True)], share=True)
+    catalog.commit("r", snapshot(2), [Change(b"a", entry)], memory(2))
+    assert catalog.pin_claimable("p1", "web2", [(digest("a"), True)], share=True)
+
+
+def test_a_commit_that_says_what_it_follows_may_skip_numbers(catalog: Catalog) -> None:
+    catalog.commit("r1", snapshot(2), [change(b"a", "1")], memory(2), previous=0)
+    catalog.commit("r2", snapshot(5), [change(b"a", "2")], memory(5), previous=2)
+    assert rows(catalog, "SELECT from_seq, until_seq FROM versions ORDER BY 1") == [(2, 5), (5, None)]
