@@ -111,11 +111,15 @@ def publish(directory: Path, file_name: str, header: Header, draft: Draft, step:
             (directory / file_name).hardlink_to(whole)
         except FileExistsError:
             raise StoreError(f"not committed: there is a manifest {directory / file_name} already") from None
-        step("sync directory")
-        sync_directory(directory)
-        step("remove draft")
-        whole.unlink()
-        draft.body.unlink()
+        try:
+            step("sync directory")
+            sync_directory(directory)
+            step("remove draft")
+            whole.unlink()
+            draft.body.unlink()
+        except BaseException:
+            (directory / file_name).unlink(missing_ok=True)
+            raise
     return digest
 
 

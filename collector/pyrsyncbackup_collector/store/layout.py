@@ -158,6 +158,22 @@ def write_durably(path: Path, data: bytes) -> None:
     sync_directory(path.parent)
 
 
+def remove_tree(path: Path) -> None:
+    """Remove `path` with all in it, following no link, whatever modes a transfer gave; OSError if something stays."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    path.chmod(0o700)
+    with os.scandir(path) as found:
+        items = list(found)
+    for item in items:
+        if item.is_dir(follow_symlinks=False):
+            remove_tree(Path(item.path))
+        else:
+            Path(item.path).unlink()
+    path.rmdir()
+
+
 def write_all(file: int, data: bytes) -> None:
     """Write all of `data`: write(2) may take less."""
     view = memoryview(data)

@@ -14,7 +14,7 @@ import msgspec
 from pyrsyncbackup_collector.entry import printable
 from pyrsyncbackup_collector.errors import StoreBusy
 from pyrsyncbackup_collector.store.faults import translated
-from pyrsyncbackup_collector.store.layout import LOCK, write_all
+from pyrsyncbackup_collector.store.layout import LOCK
 
 _MAX_HOLDER = 64 << 10
 
@@ -36,10 +36,11 @@ class StoreLock:
 
     def __init__(self, path: Path, now: float) -> None:
         with translated(path / LOCK):
-            self._file = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            # For reading: a file system with a file open for writing cannot be made read-only.
+            self._file = os.open(path / LOCK, os.O_RDONLY | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._write(now)
+                _write(path, now)
             except BlockingIOError:
                 held = os.pread(self._file, _MAX_HOLDER, 0)
                 os.close(self._file)
@@ -48,15 +49,15 @@ class StoreLock:
                 os.close(self._file)
                 raise
 
-    def _write(self, now: float) -> None:
-        since = datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        holder = Holder(os.getpid(), socket.gethostname(), since, " ".join(sys.argv)[:4000])
-        os.ftruncate(self._file, 0)
-        write_all(self._file, msgspec.json.encode(holder) + b"\n")
-
     def close(self) -> None:
         """Give the lock back."""
         os.close(self._file)
+
+
+def _write(path: Path, now: float) -> None:
+    since = datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    holder = Holder(os.getpid(), socket.gethostname(), since, " ".join(sys.argv)[:4000])
+    (path / LOCK).write_bytes(msgspec.json.encode(holder) + b"\n")
 
 
 def _busy(path: Path, held: bytes) -> StoreBusy:

@@ -9,6 +9,7 @@ the catalog's.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import io
@@ -35,6 +36,10 @@ _LEVEL: Final = 3
 _MAX_WINDOW: Final = 8 << 20
 # Two large contents at a time are what two pulls' rsync delivers; more wait for each other's blocks only.
 _HASHERS: Final = 4
+
+
+# Lies in the directory while drafts may.
+_WRITING: Final = "writing"
 
 
 class Ingested(NamedTuple):
@@ -65,6 +70,7 @@ class ObjectStore:
         self._prefix = f"{path}/"
         self._local = _Local()
         self._numbers = count()
+        self._marked = False
         self._hashers: ThreadPoolExecutor | None = None
         self._hashers_lock = threading.Lock()
 
@@ -72,6 +78,9 @@ class ObjectStore:
         """End the threads."""
         if self._hashers:
             self._hashers.shutdown()
+        if self._marked:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path / _WRITING)
 
     def place(self, sha256: str) -> Path:
         """Where the object of that digest lies, or would."""
@@ -112,8 +121,7 @@ class ObjectStore:
         if known(sha256) and (stored := self._stored_size(sha256)):
             return Ingested(sha256, size, stored)
         frame = self._local.compressor.compress(data)
-        draft = self._draft()
-        file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+        draft, file = self._new_draft(sha256[:2])
         try:
             if os.write(file, frame) != len(frame):
                 os.lseek(file, 0, os.SEEK_SET)
@@ -127,8 +135,7 @@ class ObjectStore:
         return Ingested(sha256, size, len(frame))
 
     def _ingest_stream(self, source: int, size: int, known: Callable[[str], bool]) -> Ingested:
-        draft = self._draft()
-        file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+        draft, file = self._new_draft("")
         try:
             try:
                 sha256, stored_size = self._compress(source, file, size)
@@ -217,19 +224,43 @@ class ObjectStore:
 
     def clear_temporary(self) -> int:
         """Remove drafts that a crash left; how many. Only while nobody else writes."""
-        with translated(self.path), os.scandir(self.path) as items:
-            drafts = [item.path for item in items if item.name.startswith(TEMPORARY)]
-            for draft in drafts:
-                os.unlink(draft)
-        return len(drafts)
+        removed = 0
+        with translated(self.path):
+            if not os.path.exists(self.path / _WRITING):
+                return 0
+            with os.scandir(self.path) as items:
+                shards = [item.path for item in items if item.is_dir(follow_symlinks=False)]
+            for directory in (self._prefix, *shards):
+                with os.scandir(directory) as items:
+                    drafts = [item.path for item in items if item.name.startswith(TEMPORARY)]
+                for draft in drafts:
+                    os.unlink(draft)
+                removed += len(drafts)
+            os.unlink(self.path / _WRITING)
+        self._marked = False
+        return removed
 
     def _place(self, sha256: str) -> str:
         if len(sha256) != 64 or sha256.strip("0123456789abcdef"):
             raise StoreDamaged(f"not a SHA-256: {sha256[:100]!r}")
         return f"{self._prefix}{sha256[:2]}/{sha256[2:]}"
 
-    def _draft(self) -> str:
-        return f"{self._prefix}{TEMPORARY}{os.getpid()}-{next(self._numbers)}"
+    def _new_draft(self, shard: str) -> tuple[str, int]:
+        """Make a file to be renamed: in its shard, for renaming across directories costs twice as much."""
+        if not self._marked:
+            self._mark()
+        draft = f"{self._prefix}{shard}/{TEMPORARY}{os.getpid()}-{next(self._numbers)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            return draft, os.open(draft, flags, 0o400)
+        except FileNotFoundError:
+            make_directory(self.path / shard)
+            return draft, os.open(draft, flags, 0o400)
+
+    def _mark(self) -> None:
+        """Leave word that drafts may lie around, so that a start after a clean end need not look into each shard."""
+        os.close(os.open(self.path / _WRITING, os.O_WRONLY | os.O_CREAT, 0o600))
+        self._marked = True
 
     def _stored_size(self, sha256: str) -> int:
         """Size of the object's file; 0 without one."""

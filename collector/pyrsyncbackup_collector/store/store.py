@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -44,6 +43,7 @@ from pyrsyncbackup_collector.store.manifest import (
     split_time,
 )
 from pyrsyncbackup_collector.store.objects import ObjectStore
+from pyrsyncbackup_collector.store.reconcile import ReconcileReport, reconcile
 from pyrsyncbackup_collector.store.signature import Signer
 from pyrsyncbackup_collector.store.snapshot import COMPLETE, PARTIAL, Change, Facts, Recorded, Snapshot
 
@@ -123,7 +123,7 @@ class Store:
         """Remove what a pull left in its directory, and the directory."""
         path = layout.incoming_directory(self.path, pull)
         with translated(path):
-            remove_tree(path)
+            layout.remove_tree(path)
 
     # Listing
 
@@ -266,8 +266,8 @@ class Store:
         name = layout.snapshot_name(sequence, time)
         file_name = f"{name}.{header.kind}.zst"
         digest = publish(directory, file_name, header, draft, self._step)
-        self._step("log")
         try:
+            self._step("log")
             content = log.append(content, "commit", sequence, file=file_name, manifest=digest, time_s=seconds)
         except BaseException:
             (directory / file_name).unlink(missing_ok=True)
@@ -276,6 +276,11 @@ class Store:
         log.seal(content)
         self._step("done")
         return self._snapshot(Recorded(host, module, sequence, name, header.kind, digest), header)
+
+    def reconcile(self) -> ReconcileReport:
+        """Put in order what a crash left; call it once, after opening with the lock and before any pull."""
+        self._must_be_locked()
+        return reconcile(self)
 
     def log(self, host: str, module: str) -> ModuleLog:
         """The log of a module."""
@@ -384,16 +389,6 @@ class Store:
     def _must_be_locked(self) -> None:
         if not self._lock:
             raise StoreBusy(f"the store {self.path} was opened for reading", "open it with its lock")
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a directory with all in it, following no link, whatever modes a transfer gave; OSError if it stays."""
-    if not path.exists():
-        return
-    for directory, _, _, handle in os.fwalk(path, follow_symlinks=False):
-        if directory:
-            os.fchmod(handle, 0o700)
-    shutil.rmtree(path)
 
 
 def _as_recorded(snapshot: Snapshot) -> Recorded:

@@ -28,6 +28,10 @@ def objects(tmp_path: Path) -> Iterator[ObjectStore]:
     store.close()
 
 
+def drafts(objects: ObjectStore) -> list[Path]:
+    return list(objects.path.rglob(".tmp-*"))
+
+
 def ingest(
     objects: ObjectStore, content: bytes, limit: int = 1 << 30, known: Callable[[str], bool] = lambda _: False
 ) -> Ingested:
@@ -48,7 +52,7 @@ def test_a_content_comes_back_and_its_object_names_it(objects: ObjectStore, cont
     shown = subprocess.run(["zstd", "-dc", place], capture_output=True, check=True).stdout
     assert hashlib.sha256(shown).hexdigest() == place.parent.name + place.name
     assert zstandard.frame_content_size(place.read_bytes()) == len(content)
-    assert [p for p in objects.path.iterdir() if p.is_file()] == []
+    assert drafts(objects) == []
     objects.sync()
 
 
@@ -67,7 +71,7 @@ def test_a_file_without_a_row_is_overwritten_and_a_known_one_is_not(objects: Obj
     place.unlink()
     assert ingest(objects, content, known=lambda _: True) == first  # a row without its file: written again
     assert objects.read(first.sha256, len(content)) == content
-    assert [p for p in objects.path.iterdir() if p.is_file()] == []
+    assert drafts(objects) == []
 
 
 @pytest.mark.parametrize("content", [b"small", LARGE], ids=len)
@@ -84,7 +88,7 @@ def test_a_file_that_is_shorter_than_it_was_is_refused(objects: ObjectStore, tmp
             os.lseek(file.fileno(), 50, os.SEEK_SET)
             with pytest.raises(StoreError, match="changed while"):
                 objects.ingest(file.fileno(), 1 << 30)
-    assert list(objects.path.iterdir()) == []
+    assert drafts(objects) == []
 
 
 def damage(objects: ObjectStore, content: bytes, how: Callable[[bytes], bytes]) -> str:
@@ -148,6 +152,16 @@ def test_many_threads_may_write_at_a_time(objects: ObjectStore) -> None:
 
 
 def test_drafts_of_a_crash_are_cleared(objects: ObjectStore) -> None:
+    done = ingest(objects, b"x")
     (objects.path / ".tmp-1-2").write_bytes(b"half")
-    assert objects.clear_temporary() == 1
-    assert list(objects.path.iterdir()) == []
+    (objects.place(done.sha256).parent / ".tmp-1-3").write_bytes(b"half")
+    assert ObjectStore(objects.path).clear_temporary() == 2
+    assert drafts(objects) == []
+    assert objects.read(done.sha256, 1) == b"x"
+
+
+def test_a_clean_end_leaves_nothing_to_look_for(objects: ObjectStore) -> None:
+    ingest(objects, b"x")
+    assert (objects.path / "writing").exists()
+    objects.close()
+    assert not (objects.path / "writing").exists()
