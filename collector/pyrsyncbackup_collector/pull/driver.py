@@ -159,7 +159,7 @@ class _Pull:
         with contextlib.closing(_ahead(fetcher.fetch, self._windows(findings))) as windows:
             try:
                 for fetched in windows:
-                    self._quotes += [ended.quote() for ended in fetched.ended if ended.code != 0]
+                    self._quotes += [run.ended.quote() for run in fetched.runs if run.ended.code != 0]
                     for settled in take_in.settle(fetched):
                         self._record(settled, changes, tokens, links, dropped)
                     self._tell("transfer")

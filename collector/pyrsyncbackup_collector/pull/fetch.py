@@ -59,20 +59,28 @@ class Session(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of rsync: where it wrote, (path, name relative to its root) of what was asked for, how it ended."""
+
+    data: Path
+    names: list[tuple[bytes, bytes]]
+    ended: Ended
+
+
 @dataclass(slots=True)
 class Fetched:
     """A window after the agent did its part.
 
     `claimed` are digests of contents that need no transfer; `hashes` what the agent says of everything else that was
-    wanted, after the transfer; `arrived` finds the file that rsync wrote; `ended` is how the runs of rsync ended.
+    wanted, after the transfer; `runs` are the runs of rsync, with the directory that each filled and its names.
     """
 
     window: list[Finding]
     directory: Path
     claimed: dict[bytes, FileHash] = field(default_factory=dict)
     hashes: dict[bytes, FileHash] = field(default_factory=dict)
-    arrived: dict[bytes, Path] = field(default_factory=dict)
-    ended: list[Ended] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
 
     def discard(self) -> None:
         """Remove what is left in the incoming directory."""
@@ -173,10 +181,8 @@ class Fetcher:
         names = [below(root, f.path) for f in findings]
         (directory / "list").write_bytes(b"".join(name + b"\0" for name in names))
         for finding, name in zip(findings, names, strict=True):
-            target = data / os.fsdecode(name)
-            fetched.arrived[finding.path] = target
             if _has_basis(finding):
-                self._lay_basis(_before(finding), target)
+                self._lay_basis(_before(finding), data / os.fsdecode(name))
         fetch = Fetch(directory / "list", data, compress=sparse, timeout=self._task.timeout)
         largest = max(_entry(f).size for f in findings)
         limits = Limits(file_size=largest + largest // 4 + GROWTH)
@@ -194,7 +200,7 @@ class Fetcher:
         ended = run_client(
             lambda fd: self._sandbox.wrap(client(fetch, fd, self._task.rsync), directory, limits), pump, count
         )
-        fetched.ended.append(ended)
+        fetched.runs.append(Run(data, [(f.path, name) for f, name in zip(findings, names, strict=True)], ended))
         if ended.lost is not None:
             self._cancel.check()
 

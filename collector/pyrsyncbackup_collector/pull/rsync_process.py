@@ -52,6 +52,7 @@ def run_client(
                 stderr=subprocess.PIPE,
                 pass_fds=(bridges.fileno(),),
                 start_new_session=True,
+                umask=0o077,
             )
         tail = _Tail(process.stderr)
         exited: DaemonExit | None = None

@@ -7,17 +7,16 @@ change token of the listing: then content and metadata belong together, and it i
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
 from pyrsyncbackup_collector.entry import FILE, Entry
-from pyrsyncbackup_collector.errors import StoreFull
+from pyrsyncbackup_collector.errors import BackupError
 from pyrsyncbackup_collector.pull.compare import Finding, Need
 from pyrsyncbackup_collector.pull.fetch import Fetched, Fetcher, Session
+from pyrsyncbackup_collector.pull.incoming import Incoming
 from pyrsyncbackup_collector.pull.ledger import Ledger, StoredObject
 from pyrsyncbackup_collector.pull.outcome import failure
 from pyrsyncbackup_collector.pull.report import Counts
@@ -89,28 +88,35 @@ class TakeIn:
         """Make objects of what arrived and agrees with the agent's digest; make them known; return their paths."""
         agreed: set[bytes] = set()
         stored: list[StoredObject] = []
+        lost: BackupError | None = None
         entries = {finding.path: finding.entry for finding in fetched.window}
-        arrived = 0
         known = self._ledger.known({answer.sha256 for answer in fetched.hashes.values() if answer.sha256})
-        for path, source in _open_all(fetched):
-            arrived += 1
-            answer, entry = fetched.hashes[path], entries[path]
-            try:
-                ingested = self._objects.ingest(source, self._task.max_file, _unneeded(answer.sha256, known))
-            finally:
-                os.close(source)
-            if ingested.sha256 != answer.sha256 or entry is None:
-                continue
-            agreed.add(path)
-            stored.append(StoredObject(ingested.sha256, ingested.size, ingested.stored_size, entry.public))
+        for run in fetched.runs:
+            readable = [(path, name) for path, name in run.names if fetched.hashes[path].error is None]
+            arrived = 0
+            with Incoming(run.data) as incoming:
+                for path, name in readable:
+                    source = incoming.open(name)
+                    if source is None:
+                        continue
+                    arrived += 1
+                    expected = fetched.hashes[path].sha256
+                    try:
+                        ingested = self._objects.ingest(source, self._task.max_file, _unneeded(expected, known))
+                    finally:
+                        os.close(source)
+                    incoming.remove(name)
+                    entry = entries[path]
+                    if ingested.sha256 == expected and entry is not None:
+                        agreed.add(path)
+                        stored.append(StoredObject(ingested.sha256, ingested.size, ingested.stored_size, entry.public))
+            if run.ended.lost is not None or (readable and not arrived):
+                lost = failure(run.ended)
         if stored:
             self._objects.sync()
             self._ledger.record_objects(self._task.run, self._task.host, stored)
-        expected = sum(1 for path in fetched.arrived if fetched.hashes[path].error is None)
-        if expected and not arrived:
-            raise failure(fetched.ended[-1])
-        if any(ended.lost is not None for ended in fetched.ended):
-            raise failure(next(ended for ended in fetched.ended if ended.lost is not None))
+        if lost is not None:
+            raise lost
         self._counts.sent_files += len(stored)
         self._counts.sent_bytes += sum(item.size for item in stored)
         return agreed
@@ -167,39 +173,3 @@ def _without_content(finding: Finding, entry: Entry) -> Settled:
     if before is not None and before.sha256:
         return Settled(finding, msgspec.structs.replace(before, stale=True, changing=True), problem=problem)
     return Settled(finding, msgspec.structs.replace(entry, changing=True), problem=problem)
-
-
-def _open_all(fetched: Fetched) -> Iterator[tuple[bytes, int]]:
-    """Open what arrived, if it is a regular file reached without following a link; remove each once it was used."""
-    for path, target in fetched.arrived.items():
-        if fetched.hashes[path].error is not None:
-            continue
-        source = _open(target, fetched.directory)
-        if source is None:
-            continue
-        yield path, source
-        target.unlink(missing_ok=True)
-
-
-def _open(target: Path, top: Path) -> int | None:
-    """A descriptor of the regular file `target` below `top`, or None."""
-    directory = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        *parents, name = target.relative_to(top).parts
-        for parent in parents:
-            inner = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
-            os.close(directory)
-            directory = inner
-        source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if error.errno in (28, 122):
-            raise StoreFull("the store has no space left", "free space on the store's file system") from None
-        return None
-    finally:
-        os.close(directory)
-    if not stat.S_ISREG(os.fstat(source).st_mode):
-        os.close(source)
-        return None
-    return source
