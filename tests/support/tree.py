@@ -13,7 +13,7 @@ from typing import BinaryIO
 import msgspec
 from pyrsyncbackup_collector import entry
 from pyrsyncbackup_collector.entry import Entry, text_or_bytes
-from pyrsyncbackup_collector.errors import NotFound
+from pyrsyncbackup_collector.errors import StoreDamaged
 
 _TYPES = {
     stat.S_IFREG: entry.FILE,
@@ -27,7 +27,7 @@ _TYPES = {
 
 
 class Contents:
-    """Objects by digest, in memory; `open` as the store has it."""
+    """Objects by digest, in memory; `open` and `read` as the store has them."""
 
     def __init__(self) -> None:
         self.by_digest: dict[str, bytes] = {}
@@ -41,7 +41,14 @@ class Contents:
         try:
             return io.BytesIO(self.by_digest[sha256])
         except KeyError:
-            raise NotFound(f"no object {sha256}") from None
+            raise StoreDamaged(f"object {sha256} is missing") from None
+
+    def read(self, sha256: str, size: int) -> bytes:
+        with self.open(sha256) as file:
+            content = file.read()
+        if len(content) != size or hashlib.sha256(content).hexdigest() != sha256:
+            raise StoreDamaged(f"object {sha256} is damaged")
+        return content
 
 
 def make(path: bytes, type: str = entry.FILE, **fields: object) -> Entry:

@@ -29,7 +29,7 @@ from pyrsyncbackup_collector.entry import (
     order,
     printable,
 )
-from pyrsyncbackup_collector.errors import NotFound, RestoreError, StoreDamaged
+from pyrsyncbackup_collector.errors import RestoreError, StoreDamaged
 from pyrsyncbackup_collector.store import attributes, beneath
 from pyrsyncbackup_collector.store.restore_report import Reason, RestoreReport, Tally
 from pyrsyncbackup_collector.store.selection import select
@@ -52,10 +52,14 @@ Progress = Callable[[int, int], None]
 
 
 class Objects(Protocol):
-    """Where content comes from: one thread, each content opened and closed in turn."""
+    """Where content comes from: one thread asks, for one content after the other."""
+
+    def read(self, sha256: str, size: int, /) -> bytes:
+        """A small content as a whole, verified; StoreDamaged if it cannot be had or has another size."""
+        ...
 
     def open(self, sha256: str, /) -> BinaryIO:
-        """The content with this digest, to be closed by the caller; StoreDamaged or NotFound if it cannot be had."""
+        """The content with this digest, to be closed by the caller; StoreDamaged if it cannot be had."""
         ...
 
 
@@ -171,7 +175,7 @@ class _Restoration:
             self._lost(path, entry, Reason.FAILED, why)
         except (OverflowError, ValueError):
             self._lost(path, entry, Reason.FAILED, "impossible value in the snapshot")
-        except (StoreDamaged, NotFound) as error:
+        except StoreDamaged as error:
             self._lost(path, entry, Reason.DAMAGED, detail=error.cause)
         else:
             if made:
@@ -280,9 +284,18 @@ class _Restoration:
 
     def _fill(self, fd: int, entry: Entry) -> int:
         """Write the content, with holes where the original had some; StoreDamaged unless its digest is the entry's."""
+        sparse = entry.allocated < entry.size
+        if entry.size <= _CHUNK and not entry.changing:
+            data = self._objects.read(entry.sha256, entry.size)
+            if sparse:
+                _write_sparse(fd, data)
+                os.ftruncate(fd, len(data))
+            else:
+                _write(fd, data)
+            self._progress(0, len(data))
+            return len(data)
         digest = hashlib.sha256()
         written = 0
-        sparse = entry.allocated < entry.size
         with self._objects.open(entry.sha256) as content:
             for chunk in _chunks(content):
                 digest.update(chunk)

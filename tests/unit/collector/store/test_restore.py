@@ -313,7 +313,7 @@ def test_impossible_attributes_are_told_and_the_content_is_there(tmp_path: Path,
 def test_content_that_does_not_fit_never_gets_a_name(tmp_path: Path, contents: Contents) -> None:
     wrong = file(contents, b"wrong", b"right")
     contents.by_digest[wrong.sha256] = b"WRONG"
-    large = file(contents, b"large", b"0123", size=3)
+    large = file(contents, b"large", b"x" * 1_000_001, size=1_000_000)
     missing = file(contents, b"missing", sha256="00" * 32)
 
     report = restore([large, missing, wrong], contents, tmp_path / "target")
