@@ -24,8 +24,8 @@ from pyrsyncbackup_collector.pull.rsync_command import Fetch, client
 from pyrsyncbackup_collector.pull.rsync_process import Pump, run_client
 from pyrsyncbackup_collector.pull.sandbox import Limits, Sandbox
 from pyrsyncbackup_collector.pull.task import Task
+from pyrsyncbackup_collector.store.layout import remove_tree
 from pyrsyncbackup_collector.store.objects import ObjectStore
-from pyrsyncbackup_collector.store.store import remove_tree
 from pyrsyncbackup_collector.transport.offer import FileHash, Listed, ModuleOffer, Root
 
 # A file of which less than one eighth is allocated goes with compression: its holes are sent as zeros.

@@ -1,0 +1,224 @@
+"""One check of a host and one pull of a module, with what is recorded and logged of them.
+
+Both the daemon and the commands that work without it go through here, so that a run always leaves its row, whatever
+ended it. When they happen is decided by `schedule`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from pyrsyncbackup_collector import logs
+from pyrsyncbackup_collector.catalog.journal import CANCELLED, FAILED
+from pyrsyncbackup_collector.config import Limits, Policy
+from pyrsyncbackup_collector.daemon.composition import Parts
+from pyrsyncbackup_collector.discovery import Discovery, discover
+from pyrsyncbackup_collector.entry import printable
+from pyrsyncbackup_collector.errors import BackupError, Cancelled, CatalogError
+from pyrsyncbackup_collector.fleet import Host
+from pyrsyncbackup_collector.pull.cancel import Cancel
+from pyrsyncbackup_collector.pull.driver import pull_module
+from pyrsyncbackup_collector.pull.report import Progress, PullReport, Watcher
+from pyrsyncbackup_collector.pull.task import Task
+
+# What follows a pull reads its row twice a second.
+PROGRESS_EVERY: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check found: `changed` ready modules differ from what is stored, `unchanged` ones do not.
+
+    A module without a fingerprint (not asked, or it has hooks) is in neither.
+    """
+
+    discovery: Discovery
+    changed: tuple[str, ...]
+    unchanged: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a pull ended: unchanged, complete, partial, failed or cancelled; with a report or an error."""
+
+    run: str
+    outcome: str
+    report: PullReport | None = None
+    error: BackupError | None = None
+
+
+def check_host(parts: Parts, host: Host, names: Collection[str] | None, *, ask_info: bool = True) -> Checked:
+    """Ask for the modules of `host`, and whether those of `names` (None: all) changed; records what is offered.
+
+    With `ask_info` the agent is also asked who it is. When it is due is not decided here: no wait after failures holds.
+    Raises BackupError; the caller records how the check ended (`Catalog.check_done`).
+    """
+    with parts.connections.agent(host, now=True) as agent:
+        found = discover(agent, host, check=names)
+        info = agent.info() if ask_info else None
+    for problem in found.problems:
+        logs.get().warning("module left out", host=host.name, cause=problem)
+    parts.catalog.seen(host.name, found.offers, info)
+    stored = parts.catalog.fingerprints(host.name)
+    asked = [(offer.name, offer.fingerprint) for offer in found.ready if offer.fingerprint is not None]
+    same = {name for name, found_now in asked if found_now.settled and found_now.digest == stored.get(name)}
+    return Checked(
+        found,
+        changed=tuple(name for name, _ in asked if name not in same),
+        unchanged=tuple(name for name, _ in asked if name in same),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PullOrder:
+    """What is to be pulled, and how: `trigger` is schedule, change, request or command."""
+
+    host: Host
+    module: str
+    policy: Policy
+    limits: Limits
+    trigger: str
+
+
+def pull(
+    parts: Parts,
+    order: PullOrder,
+    cancel: Cancel,
+    *,
+    watch: Watcher | None = None,
+    begun: Callable[[str], None] | None = None,
+    next_try: Callable[[BackupError], float | None] | None = None,
+) -> Ended:
+    """Pull a module and record it; never raises for what goes wrong with the pull.
+
+    `begun` is told the run's id, `watch` the progress; `next_try` says, after a failure, when it is tried again
+    (seconds since 1970). Raises CatalogError if not even the begin can be recorded.
+    """
+    run = parts.catalog.run_begin(order.host.name, order.module, trigger=order.trigger)
+    with logs.bind(run=run, host=order.host.name, module=order.module):
+        if begun:
+            begun(run)
+        ended = Ended(run, FAILED, error=BackupError("the pull was ended without a word"))
+        try:
+            ended = Ended(run, *_outcome(parts, order, run, cancel, _Progress(parts, run, watch)))
+        except Exception as error:  # noqa: BLE001 - a fault of ours is a failed run, not the end of a thread
+            logs.get().exception("pull failed by a fault of the program")
+            ended = Ended(run, FAILED, error=internal(error))
+        finally:
+            _record(parts, ended, next_try)
+        return ended
+
+
+def internal(error: Exception) -> BackupError:
+    """The error to record for a fault of the program."""
+    return BackupError(
+        f"a fault of the program: {type(error).__name__}: {error}", "please report it, with the traceback in the log"
+    )
+
+
+def _outcome(
+    parts: Parts, order: PullOrder, run: str, cancel: Cancel, watch: Watcher
+) -> tuple[str, PullReport | None, BackupError | None]:
+    try:
+        cancel.check()
+        tools = parts.tools
+        with (
+            parts.connections.agent(order.host, now=True) as agent,
+            agent.open(order.module, bwlimit=order.policy.bwlimit or 0) as session,
+        ):
+            report = pull_module(_task(order, run), session, tools, cancel, watch)
+        return report.outcome.value, report, None
+    except Cancelled as error:
+        return CANCELLED, None, error
+    except BackupError as error:
+        return FAILED, None, error
+
+
+def _task(order: PullOrder, run: str) -> Task:
+    limits = order.limits
+    return Task(
+        run=run,
+        host=order.host.name,
+        module=order.module,
+        share=order.policy.share,
+        timeout=int(limits.stall),
+        max_file=limits.max_file_size,
+        window_files=limits.batch_files,
+        window_bytes=limits.batch_size,
+    )
+
+
+class _Progress:
+    """Writes progress to the run's row, not more often than somebody reads it, and passes it on."""
+
+    def __init__(self, parts: Parts, run: str, watch: Watcher | None) -> None:
+        self._parts, self._run, self._watch = parts, run, watch
+        self._next = 0.0
+        self._phase = ""
+
+    def __call__(self, progress: Progress) -> None:
+        if self._watch:
+            self._watch(progress)
+        now = self._parts.clock.monotonic()
+        if now < self._next and progress.phase == self._phase:
+            return
+        self._next, self._phase = now + PROGRESS_EVERY, progress.phase
+        # A locked catalog is no reason to end a transfer; the commit will tell.
+        with contextlib.suppress(CatalogError):
+            self._parts.catalog.run_progress(
+                self._run,
+                phase=progress.phase,
+                files_done=progress.files_done,
+                files_total=progress.files_total,
+                bytes_done=progress.bytes_done,
+                bytes_total=progress.bytes_total,
+            )
+
+
+def _record(parts: Parts, ended: Ended, next_try: Callable[[BackupError], float | None] | None) -> None:
+    report, error = ended.report, ended.error
+    again = next_try(error) if error is not None and next_try is not None else None
+    facts: dict[str, Any] = {}
+    if report is not None:
+        facts = {
+            "sequence": report.snapshot.sequence if report.snapshot else None,
+            "rsync_tail": "\n".join(report.rsync),
+            "counters": asdict(report.counts),
+            "problems": [(problem.path, problem.message or problem.kind) for problem in report.problems],
+        }
+    try:
+        parts.catalog.run_end(ended.run, ended.outcome, error=error, next_try=again, **facts)
+    except CatalogError as fault:
+        logs.get().error("the end of a pull could not be recorded", **described(fault))
+    _log(ended, again)
+
+
+def _log(ended: Ended, again: float | None) -> None:
+    report = ended.report
+    if report is None:
+        assert ended.error is not None  # noqa: S101 - one of both is there
+        level = logs.get().info if ended.outcome == CANCELLED else logs.get().warning
+        level(f"pull {ended.outcome}", **described(ended.error), next_try=again)
+        return
+    counts = report.counts
+    fields = {"snapshot": report.snapshot.name} if report.snapshot else {}
+    logs.get().info(
+        "pull ended",
+        outcome=ended.outcome,
+        **fields,
+        added=counts.added,
+        modified=counts.modified,
+        removed=counts.removed,
+        sent_files=counts.sent_files,
+        sent_bytes=counts.sent_bytes,
+        problems=report.problems_total,
+    )
+
+
+def described(error: BackupError) -> dict[str, str]:
+    """The fields of a log line for an expected failure: no traceback, nothing that could paint a terminal."""
+    fields = {"error": type(error).__name__, "cause": printable(error.cause)}
+    return fields | {"next": printable(error.hint)} if error.hint else fields
