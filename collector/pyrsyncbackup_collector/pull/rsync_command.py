@@ -30,8 +30,8 @@ def client(fetch: Fetch, bridge_fd: int, rsync: str = "rsync") -> list[str]:
     """Argv of the client; it starts the bridge, which hands rsync's end of the connection over `bridge_fd`.
 
     `-I` compares nothing by size and time, so that a basis laid into the destination is always used as such. `-S` keeps
-    holes. Without `--no-implied-dirs` rsync 3.5.0 looks at every directory above every name again, which costs five times
-    the time for 2,000 small files. `--blocking-io` leaves the passed descriptors blocking.
+    holes. Without `--no-implied-dirs` rsync 3.5.0 looks at every directory above every name again, which costs five
+    times as much for 2,000 small files. `--blocking-io` leaves the passed descriptors blocking.
     """
     argv = [
         rsync,
