@@ -7,9 +7,14 @@ from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli import first_steps as _first_steps  # noqa: F401
 from pyrsyncbackup_collector.cli import status as _status  # noqa: F401
 from pyrsyncbackup_collector.cli import hosts as _hosts  # noqa: F401
+from pyrsyncbackup_collector.cli import trust as _trust  # noqa: F401
+from pyrsyncbackup_collector.cli import walk as _walk  # noqa: F401
+from pyrsyncbackup_collector.cli import tunnel as _tunnel  # noqa: F401
 from pyrsyncbackup_collector.cli import modules as _modules  # noqa: F401
+from pyrsyncbackup_collector.cli import pull as _pull  # noqa: F401
 from pyrsyncbackup_collector.cli import snapshots as _snapshots  # noqa: F401
 from pyrsyncbackup_collector.cli import diff as _diff  # noqa: F401
 from pyrsyncbackup_collector.cli import restore as _restore  # noqa: F401
+from pyrsyncbackup_collector.cli import catalog as _catalog  # noqa: F401
 
 __all__ = ["app"]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pyrsyncbackup import valid_name
+from rich.text import Text
 
-from pyrsyncbackup_collector.cli import screen
+from pyrsyncbackup_collector.cli import amounts, screen
 from pyrsyncbackup_collector.cli.app import app
-from pyrsyncbackup_collector.cli.options import exit_codes
+from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, exit_codes
 from pyrsyncbackup_collector.cli.workplace import Workplace
-from pyrsyncbackup_collector.errors import BackupError
+from pyrsyncbackup_collector.errors import BackupError, UsageError
 
 
 @app.command(epilog=exit_codes(10, 11), short_help="Write a first configuration, make keys and store.")
@@ -54,3 +57,68 @@ def _template(name: str, target: Path) -> None:
 
 def _made(new: bool, what: str, path: Path) -> None:
     screen.say(f"{'new ' if new else 'kept'}  {what:<14} {path}", "" if new else screen.QUIET)
+
+
+@app.command(epilog=exit_codes(4), short_help="Print the file that a host accepts.")
+def invitation(
+    host: Annotated[str | None, typer.Argument(metavar="HOST", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What hosts call this collector.")] = None,
+    config: ConfigOption = NOT_GIVEN,
+) -> None:
+    """Print an invitation: what `pyrsyncbackup-agent accept FILE` needs on a host, or on every host.
+
+    It holds a secret that proves the host at first contact: `pyrsyncbackup invitation web1 > web1.txt`, carry it there
+    by a way that you trust, and delete it afterwards. One for a single HOST is worth nothing to the others.
+    """
+    place = Workplace.load(config)
+    if host is not None:
+        place.fleet.host(host)
+    if name is not None and not valid_name(name):
+        raise UsageError(f"{name!r} is no name", "use a-z, 0-9, dot, dash and underscore")
+    from pyrsyncbackup_collector.transport.invitations import invite
+
+    os.umask(0o077)
+    screen.raw(invite(place.config.state, host, name).format().encode())
+
+
+@app.command(epilog=exit_codes(9, 10, 11), short_help="Try everything that the configuration names.")
+def check(config: ConfigOption = NOT_GIVEN) -> None:
+    """Read the configuration and try what it names: keys, store, catalog, sandbox. Asks no host, changes nothing.
+
+    All problems of the files are told at once; the exit code is that of the first part that fails.
+    """
+    place = Workplace.load(config)
+    screen.line(_ok("configuration"), f"{place.config.file}: {amounts.counted(len(place.fleet.hosts), 'host')}")
+    failed: BackupError | None = None
+    for what, work in (
+        ("keys", place.try_keys),
+        ("store", place.try_store),
+        ("catalog", place.try_catalog),
+        ("sandbox", place.try_sandbox),
+    ):
+        try:
+            screen.line(_ok(what), work())
+        except BackupError as error:
+            screen.line(Text.assemble((f"{what:<14}", ""), ("failed", screen.BAD)))
+            screen.error(error.cause, error.hint)
+            failed = failed or error
+    if failed is not None:
+        raise typer.Exit(failed.exit_code)
+
+
+def _ok(what: str) -> Text:
+    return Text.assemble(f"{what:<14}", ("ok", screen.GOOD), "  ")
+
+
+@app.command(epilog=exit_codes(9, 10, 11), short_help="Run the collector: checks and pulls by schedule.")
+def daemon(config: ConfigOption = NOT_GIVEN) -> None:
+    """Check and pull by policy until SIGTERM or Ctrl-C; SIGHUP reads the configuration again.
+
+    Logs go to standard error: lines for people on a terminal, JSON otherwise.
+    """
+    place = Workplace.load(config)
+    from pyrsyncbackup_collector import daemon as composition
+    from pyrsyncbackup_collector import logs
+
+    logs.configure()
+    composition.run(place.config)

@@ -5,7 +5,7 @@ Commands that only read take no lock of the store: they work while the daemon do
 
 from __future__ import annotations
 
-import socket
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pyrsyncbackup_collector import config as configuration
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.config import Config, Policy
-from pyrsyncbackup_collector.errors import BackupError, ConfigError
+from pyrsyncbackup_collector.errors import ConfigError, StoreReadOnly
 from pyrsyncbackup_collector.fleet.hosts import Fleet
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyrsyncbackup_collector.cli.verdict import HostVerdict
     from pyrsyncbackup_collector.store.snapshot import Snapshot
     from pyrsyncbackup_collector.store.store import Store
+    from pyrsyncbackup_collector.transport.connections import Connections
     from pyrsyncbackup_collector.transport.offer import Hints
 
 
@@ -43,21 +44,12 @@ class Workplace:
 
     def make_keys(self) -> bool:
         """Make the collector's certificate and SSH key where they are missing; whether any was."""
-        from pyrsyncbackup import identity
+        from pyrsyncbackup_collector.transport import invitations
 
-        from pyrsyncbackup_collector.transport import ssh_key
-
-        ssh = self.config.state / "ssh" / "id_ed25519"
-        own = self.config.state / "identity"
-        new = not ssh.exists() or not (own / identity.KEY_FILE).exists()
-        try:
-            identity.load_or_create(own, "collector")
-        except identity.InvalidIdentity as error:
-            raise ConfigError([str(error)]) from error
-        except OSError as error:
-            raise BackupError(f"cannot write the collector's keys: {error.filename}: {error.strerror}") from error
-        if not ssh.exists():
-            ssh_key.create(ssh, f"pyrsyncbackup@{socket.gethostname()}")
+        wanted = (self.config.state / "identity" / "key.pem", self.config.state / "ssh" / "id_ed25519")
+        new = not all(path.exists() for path in wanted)
+        invitations.own_identity(self.config.state)
+        invitations.own_ssh_key(self.config.state)
         return new
 
     def make_store(self) -> bool:
@@ -78,6 +70,34 @@ class Workplace:
         with self.store() as store:
             Catalog.create(self.config.catalog, store.id).close()
         return True
+
+    def try_keys(self) -> str:
+        """That the keys can be used; raises BackupError."""
+        from pyrsyncbackup_collector.transport import invitations
+
+        own = invitations.own_identity(self.config.state)
+        invitations.own_ssh_key(self.config.state)
+        return f"this collector is {own.fingerprint}"
+
+    def try_store(self) -> str:
+        """That the store is there and can be written; raises StoreError."""
+        with self.store() as store:
+            if not os.access(store.path, os.W_OK):
+                raise StoreReadOnly(f"{store.path} cannot be written by this user", "run it as the store's owner")
+            count = sum(1 for _ in store.modules())
+            return f"{store.path}: {count} modules with snapshots"
+
+    def try_catalog(self) -> str:
+        """That the catalog belongs to the store; raises CatalogError."""
+        with self.catalog() as catalog:
+            return f"{catalog.path}: {len(catalog.snapshots())} snapshots"
+
+    def try_sandbox(self) -> str:
+        """That rsync can be run in a sandbox; raises SandboxUnavailable."""
+        from pyrsyncbackup_collector.pull import sandbox
+
+        chosen = sandbox.choose(self.config.sandbox)
+        return "off, by the configuration" if self.config.sandbox == "off" else chosen.kind
 
     def pin(self, host: str) -> Path:
         """Where the pinned certificate of a host's agent is, if there is one."""
@@ -101,6 +121,17 @@ class Workplace:
 
         with Store.open(self.config.store, lock=lock) as store:
             yield store
+
+    @contextmanager
+    def connections(self) -> Iterator[Connections]:
+        """Connections with agents, apart from those of a daemon."""
+        from pyrsyncbackup_collector.transport.connections import Connections
+
+        connections = Connections(self.config, SystemClock())
+        try:
+            yield connections
+        finally:
+            connections.close()
 
     @contextmanager
     def catalog(self) -> Iterator[Catalog]:

@@ -6,11 +6,11 @@ import signal
 
 from pyrsyncbackup_collector.clock import Clock
 from pyrsyncbackup_collector.config import Config
-from pyrsyncbackup_collector.daemon.composition import Parts, opened
+from pyrsyncbackup_collector.daemon.composition import Parts, looking, opened
 from pyrsyncbackup_collector.daemon.service import Service
 from pyrsyncbackup_collector.daemon.work import Checked, Ended, PullOrder, check_host, pull
 
-__all__ = ["Checked", "Ended", "Parts", "PullOrder", "Service", "check_host", "opened", "pull", "run"]
+__all__ = ["Checked", "Ended", "Parts", "PullOrder", "Service", "check_host", "looking", "opened", "pull", "run"]
 
 
 def run(config: Config, *, clock: Clock | None = None) -> None:

@@ -100,6 +100,19 @@ def _close(connections: Connections) -> None:
     thread.join(CLOSING)
 
 
+@contextlib.contextmanager
+def looking(config: Config, *, clock: Clock | None = None) -> Iterator[Parts]:
+    """The parts for plans: without the store's lock, so also beside a daemon; nothing can be written with them."""
+    clock = clock or SystemClock()
+    with ExitStack() as stack:
+        store = stack.enter_context(Store.open(config.store, clock=clock))
+        catalog = stack.enter_context(Catalog.open(config.catalog, store.id, clock=clock))
+        connections = Connections(config, clock)
+        stack.callback(connections.close)
+        # A plan transfers nothing, so there is nothing to shut in.
+        yield Parts(store, catalog, connections, sandbox.Unconfined(), clock)
+
+
 def _signer(config: Config) -> KeySigner:
     try:
         return KeySigner(identity.load_or_create(config.state / "identity", "collector").key_pem)

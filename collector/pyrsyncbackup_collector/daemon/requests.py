@@ -112,7 +112,7 @@ class Desk:
             for request in [one for one in self._open.values() if one.host == host and one.modules is None]:
                 wanted = [offer for offer in discovery.ready if request.module in ("", offer.name)]
                 if request.module and not wanted:
-                    self._finish(request, _not_there(host, request.module, discovery))
+                    self._finish(request, not_there(host, request.module, discovery))
                     continue
                 request.modules = {offer.name for offer in wanted}
                 for offer in wanted:
@@ -199,7 +199,8 @@ def _error(error: BackupError | None) -> dict[str, Any]:
     return {"error": {"type": type(error).__name__, "cause": error.cause, "hint": error.hint}}
 
 
-def _not_there(host: str, module: str, discovery: Discovery) -> BackupError:
+def not_there(host: str, module: str, discovery: Discovery) -> BackupError:
+    """Why a module that was asked for cannot be pulled: unknown, absent or invalid."""
     offer = discovery.offer(module)
     if offer is None:
         names = ", ".join(offer.name for offer in discovery.ready) or "none"

@@ -179,6 +179,13 @@ class Connections:
         proven = self._trust.proven(host.name, shown, info.proof)
         return Inspection(ssh_key, ssh_trusted, shown, pinned, proven, info)
 
+    def host_key(self, host: Host) -> HostKey:
+        """The key that the host's SSH server shows now. Raises HostKeyUnknown or HostKeyChanged for a wrong one."""
+        known = self._known_hosts(host)
+        key = shown_host_key(host, known, self._timeouts.call)
+        known.check(host.name, host.address, host.ssh.port, key)
+        return key
+
     def trust_ssh_key(self, host: Host, key: HostKey, *, replace: bool = False) -> None:
         """From now on `key` is right for the host's SSH server. Raises HostKeyChanged without `replace`."""
         self._known_hosts(host).trust(host.name, host.address, host.ssh.port, key, replace=replace)

@@ -1,0 +1,129 @@
+"""`host trust`: making a host's two keys known, that of its SSH server and that of its agent."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from pyrsyncbackup import identity
+
+from pyrsyncbackup_collector.cli import screen
+from pyrsyncbackup_collector.cli.hosts import HostArgument, host_app
+from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, exit_codes
+from pyrsyncbackup_collector.cli.workplace import Workplace
+from pyrsyncbackup_collector.errors import (
+    AgentKeyChanged,
+    AgentKeyUnknown,
+    BackupError,
+    HostKeyChanged,
+    HostKeyUnknown,
+    UsageError,
+)
+from pyrsyncbackup_collector.fleet.hosts import Host
+from pyrsyncbackup_collector.transport.connections import Connections, Inspection
+from pyrsyncbackup_collector.transport.trust import key_changed
+
+
+@host_app.command("trust", epilog=exit_codes(4, 5), short_help="Accept a host's keys.")
+def trust(
+    name: HostArgument,
+    ssh_fingerprint: Annotated[
+        str, typer.Option("--ssh-fingerprint", metavar="F", help="Of the SSH host key: `ssh-keygen -lf` there.")
+    ] = "",
+    fingerprint: Annotated[
+        str, typer.Option("--fingerprint", metavar="F", help="Of the agent: `pyrsyncbackup-agent identity` there.")
+    ] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Also where another key is known already.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Accept what is shown, compared by nobody.")] = False,
+    config: ConfigOption = NOT_GIVEN,
+) -> None:
+    """Show the keys of a host's SSH server and of its agent, and trust what was given or is confirmed.
+
+    An agent that accepted an invitation of ours proves itself: its key needs no fingerprint.
+    """
+    if ssh_fingerprint and not ssh_fingerprint.startswith("SHA256:"):
+        raise UsageError("a fingerprint of an SSH key begins with SHA256:", "`ssh-keygen -lf` shows it")
+    place = Workplace.load(config)
+    host = place.fleet.host(name)
+    consent = _Consent(host, yes=yes, replace=replace)
+    with place.connections() as connections:
+        shown = connections.inspect(host)
+        if _trust_ssh(connections, host, shown, consent, ssh_fingerprint):
+            shown = connections.inspect(host)
+        _trust_agent(connections, host, shown, consent, fingerprint)
+
+
+class _Consent:
+    """Whether a key is the right one: by the fingerprint that was given, by --yes, or by asking."""
+
+    def __init__(self, host: Host, *, yes: bool, replace: bool) -> None:
+        self._host, self._yes, self.replace = host, yes, replace
+
+    def need(self, what: str, shown: str, option: str, refusal: BackupError) -> None:
+        """Return if the administrator agrees to `shown`; raise `refusal` with the command that would."""
+        if self._yes:
+            return
+        if not sys.stdin.isatty():
+            again = " --replace" if self.replace else ""
+            command = f"pyrsyncbackup host trust {self._host.name} {option} {shown}{again}"
+            raise type(refusal)(refusal.cause, f"compare it on the host, then run: {command}")
+        if not typer.confirm(f"Is this the {what} that the host itself shows?", err=True):
+            raise type(refusal)("nothing was changed", "compare the fingerprints on the host")
+
+
+def _trust_ssh(connections: Connections, host: Host, shown: Inspection, consent: _Consent, given: str) -> bool:
+    """Make the SSH host key known; whether anything changed."""
+    key = shown.ssh_key
+    if key is None:
+        return False
+    if shown.ssh_trusted:
+        screen.facts([("SSH host key", f"{key}"), ("", "known already")])
+        if given and given.rstrip("=") != key.fingerprint:
+            raise HostKeyChanged(f"{host.name}: the server shows {key.fingerprint}, not {given}", "compare again")
+        return False
+    screen.facts([("SSH host key", f"{key}"), ("", f"of {host.address}, port {host.ssh.port}")])
+    problem = shown.problem or HostKeyUnknown(f"{host.name}: the SSH host key is not known")
+    if isinstance(problem, HostKeyChanged) and not consent.replace:
+        raise problem
+    if given:
+        if given.rstrip("=") != key.fingerprint:
+            raise type(problem)(
+                f"{host.name}: the SSH server shows {key.fingerprint}, not {given}",
+                "somebody may be listening, or the fingerprint is that of another kind of key: `ssh-keygen -lf`",
+            )
+    else:
+        consent.need("SSH host key", key.fingerprint, "--ssh-fingerprint", problem)
+    connections.trust_ssh_key(host, key, replace=consent.replace)
+    screen.facts([("", screen.text("known from now on", screen.GOOD))])
+    return True
+
+
+def _trust_agent(connections: Connections, host: Host, shown: Inspection, consent: _Consent, given: str) -> None:
+    certificate = shown.agent_certificate
+    if certificate is None:
+        raise shown.problem or BackupError(f"{host.name}: the agent shows no certificate")
+    screen.facts([("agent's key", shown.agent_fingerprint)])
+    changed = shown.pinned_certificate is not None and not shown.agent_trusted
+    if given and not identity.same_fingerprint(given, certificate):
+        raise AgentKeyUnknown(
+            f"{host.name}: the agent shows {shown.agent_fingerprint}, not {given}",
+            "`pyrsyncbackup-agent identity` on the host prints the right one",
+        )
+    if shown.agent_trusted:
+        screen.facts([("", "pinned already")])
+        return
+    if changed and not consent.replace:
+        assert shown.pinned_certificate is not None  # noqa: S101 - or nothing changed
+        raise key_changed(host.name, shown.pinned_certificate, certificate)
+    if given:
+        how = "the given fingerprint"
+    elif shown.proven and not changed:
+        how = "the invitation that it accepted"
+    else:
+        kind = AgentKeyChanged if changed else AgentKeyUnknown
+        refusal = kind(f"{host.name}: the agent's key is not trusted yet, and it accepted no invitation of ours")
+        consent.need("agent's key", shown.agent_fingerprint, "--fingerprint", refusal)
+        how = "your word"
+    connections.pin(host, certificate, replace=consent.replace)
+    screen.facts([("", screen.text(f"pinned, proven by {how}", screen.GOOD))])
