@@ -202,8 +202,54 @@ def _serve(arguments: Arguments) -> int:
     return server.serve(settings.load(arguments.config))
 
 
+def _identity_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _identity(arguments: Arguments) -> int:
+    from pyrsyncbackup_agent import identity
+
+    loaded = settings.load(arguments.config)
+    own = identity.own(loaded.identity_dir)
+    if arguments.json:
+        facts = {"name": loaded.name, "fingerprint": own.fingerprint, "certificate": own.certificate_pem.decode()}
+        json.dump(facts, sys.stdout, indent=2)
+        print()
+    else:
+        print(f"{loaded.name}  {own.fingerprint}")
+    return 0
+
+
+def _accept_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file", metavar="FILE", help="the invitation, as `pyrsyncbackup invitation` prints it; - for stdin"
+    )
+    parser.add_argument("--replace", action="store_true", help="also if the collector is known with another key")
+
+
+def _accept(arguments: Arguments) -> int:
+    from pyrsyncbackup_agent import identity
+
+    loaded = settings.load(arguments.config)
+    accepted = identity.accept(
+        identity.read_invitation(arguments.file), loaded.collectors_dir, replace=arguments.replace
+    )
+    again = " already" if accepted.was_known else ""
+    own = identity.own(loaded.identity_dir)
+    print(f"collector {accepted.name} is trusted{again}: {accepted.fingerprint}")
+    print(f"this agent is {loaded.name}: {own.fingerprint}")
+    where = f"127.0.0.1:{loaded.listen_port}"
+    print(
+        "For the way through SSH, this line in authorized_keys of the user that the collector logs in as allows that:"
+    )
+    print(f'restrict,port-forwarding,permitopen="{where}" {printable(accepted.ssh_public_key)}')
+    return 0
+
+
 COMMANDS: tuple[Command, ...] = (
     Command("serve", "offer the modules to the collectors, until stopped", _serve, _serve_options),
     Command("modules", "show the modules of this host: ready, absent or invalid, and why", _modules, _modules_options),
     Command("check", "check settings, module definitions, rsync and directories", _check),
+    Command("identity", "show this agent's name and the fingerprint of its key", _identity, _identity_options),
+    Command("accept", "trust the collector of an invitation", _accept, _accept_options),
 )

@@ -7,6 +7,7 @@ reads what is written here: collectors.d/NAME.pem and, beside it, NAME.secret fo
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,17 @@ def _give_to_owner_of(directory: Path) -> None:
     status = directory.parent.stat()
     for path in (directory, *directory.iterdir()):
         os.chown(path, status.st_uid, status.st_gid, follow_symlinks=False)
+
+
+def read_invitation(file: str) -> str:
+    """The text of an invitation's file, "-" for standard input. Raises IdentityError."""
+    try:
+        with sys.stdin.buffer if file == "-" else open(file, "rb") as source:
+            return source.read(identity.MAX_TEXT + 1).decode()
+    except OSError as error:
+        raise IdentityError(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise IdentityError(f"{file} is no invitation") from error
 
 
 def accept(text: str, directory: Path, *, replace: bool = False) -> Accepted:

@@ -1,16 +1,16 @@
 """A port forward over SSH, its near end a Unix socket: the only user of sshtunnel and paramiko.
 
 sshtunnel by itself checks no host key, swallows the reason of a failure, prints tracebacks of its threads, and waits
-with select(). What it brings is the listening side and its life; login and forwarding are done here, so that the host
-key is verified before the login, every failure becomes one of our errors, and descriptors above 1023 work.
+with select(), which ends at descriptor 1023. What it brings is the listening side and its life; login and forwarding
+are done here, so that the host key is verified before the login and every failure becomes one of our errors.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import select
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,11 @@ class SshTunnel:
         key, agent = _key(host.ssh, host.name)
         try:
             self._forwarder = _Forwarder(host, str(path), key, known_hosts, timeout)
-            self._forwarder.start()
+            try:
+                self._forwarder.start()
+            except sshtunnel.BaseSSHTunnelForwarderError as error:
+                self._forwarder.stop(force=True)
+                raise ConnectionLost(f"{host.name}: the SSH connection was cut at once", "it is made anew") from error
         finally:
             if agent is not None:
                 agent.close()
@@ -153,26 +157,29 @@ class _Handler(sshtunnel._ForwardHandler):  # type: ignore[misc]
         try:
             _pass(self.request, channel)
         except (OSError, EOFError, paramiko.SSHException):
-            pass  # one of the two ends is gone: that is the end of both
-        finally:
-            channel.close()
+            return  # one of the two ends is gone: that was the end of both
 
 
 def _pass(local: socket.socket, channel: paramiko.Channel) -> None:
-    poll = select.poll()
-    near, far = local.fileno(), channel.fileno()
-    poll.register(near, select.POLLIN)
-    poll.register(far, select.POLLIN)
-    while True:
-        for ready, _ in poll.poll():
-            if ready == near:
-                data = local.recv(_CHUNK)
-                channel.sendall(data)
-            else:
-                data = channel.recv(_CHUNK)
-                local.sendall(data)
-            if not data:
-                return
+    """Copy both ways until one end is done. A thread for each way: a channel's descriptor, to wait for both at once, is
+    a pipe whose closing races with paramiko's own thread, and that race ends the whole SSH connection.
+    """
+    back = threading.Thread(target=_copy_back, args=(local, channel), name="tunnel-back", daemon=True)
+    back.start()
+    try:
+        while data := local.recv(_CHUNK):
+            channel.sendall(data)
+    finally:
+        channel.close()  # ends the other way's waiting
+        back.join()
+
+
+def _copy_back(local: socket.socket, channel: paramiko.Channel) -> None:
+    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        while data := channel.recv(_CHUNK):
+            local.sendall(data)
+    with contextlib.suppress(OSError):
+        local.shutdown(socket.SHUT_RDWR)
 
 
 def _negotiate(host: Host, known_hosts: KnownHosts, timeout: float) -> paramiko.Transport:
@@ -197,6 +204,9 @@ def _negotiate(host: Host, known_hosts: KnownHosts, timeout: float) -> paramiko.
     try:
         with _login_failures(host):
             transport.start_client(timeout=timeout)
+            # It returns without a word when the time is over.
+            if not transport.initial_kex_done:
+                raise paramiko.SSHException(f"no answer within {timeout:.0f} s")
     except BaseException:
         transport.close()
         raise

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import stat
 
 import pytest
 from pyrsyncbackup import identity
 from pyrsyncbackup.identity import Invitation
+from pyrsyncbackup_agent.cli import main
 from pyrsyncbackup_agent.errors import IdentityError
 from pyrsyncbackup_agent.identity import accept, own
 
@@ -67,3 +69,37 @@ def test_what_is_no_invitation_is_refused_with_the_next_step(tmp_path):
     with pytest.raises(IdentityError, match="no invitation") as caught:
         accept("hello", tmp_path)
     assert "pyrsyncbackup invitation" in caught.value.hint
+
+
+@pytest.fixture
+def config(tmp_path):
+    file = tmp_path / "agent.toml"
+    file.write_text('name = "web1"\nstate_dir = "state"\ncollectors_dir = "collectors.d"\nlisten = "127.0.0.1:9999"\n')
+    return str(file)
+
+
+def test_the_command_accepts_a_file_and_prints_what_ssh_needs(tmp_path, config, capsys):
+    invited = invitation()
+    (tmp_path / "invitation").write_text(invited.format())
+    assert main(["--config", config, "accept", str(tmp_path / "invitation")]) == 0
+    out = capsys.readouterr().out
+    assert f"collector backup1 is trusted: {identity.fingerprint(invited.certificate_pem)}" in out
+    assert 'restrict,port-forwarding,permitopen="127.0.0.1:9999" ssh-ed25519 AAAAC3 x' in out
+    assert (tmp_path / "collectors.d/backup1.pem").read_bytes() == invited.certificate_pem
+
+
+def test_the_command_names_what_it_cannot_read(tmp_path, config, capsys):
+    assert main(["--config", config, "accept", str(tmp_path / "none")]) == 4
+    assert "cannot read" in capsys.readouterr().err
+    (tmp_path / "binary").write_bytes(b"\xff" * 10)
+    assert main(["--config", config, "accept", str(tmp_path / "binary")]) == 4
+    assert "no invitation" in capsys.readouterr().err
+
+
+def test_the_command_shows_the_identity(tmp_path, config, capsys):
+    assert main(["--config", config, "identity"]) == 0
+    shown = capsys.readouterr().out
+    assert main(["--config", config, "identity", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert shown == f"web1  {facts['fingerprint']}\n"
+    assert identity.fingerprint(facts["certificate"].encode()) == facts["fingerprint"]
