@@ -15,7 +15,7 @@ from pyrsyncbackup_collector import entry
 from pyrsyncbackup_collector.entry import Entry, text_or_bytes
 from pyrsyncbackup_collector.errors import StoreDamaged
 
-_TYPES = {
+TYPES = {
     stat.S_IFREG: entry.FILE,
     stat.S_IFDIR: entry.DIRECTORY,
     stat.S_IFLNK: entry.SYMLINK,
@@ -79,7 +79,7 @@ def _read(directory: int, prefix: bytes, contents: Contents, inodes: dict[int, b
     for name in sorted(os.fsencode(each) for each in os.listdir(directory)):
         path = prefix + name
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        kind = _TYPES[stat.S_IFMT(status.st_mode)]
+        kind = TYPES[stat.S_IFMT(status.st_mode)]
         fields: dict[str, object] = {}
         if kind == entry.FILE:
             fd = os.open(name, os.O_RDONLY, dir_fd=directory)

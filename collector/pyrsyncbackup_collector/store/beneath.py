@@ -102,6 +102,11 @@ def open_below(directory: int, names: list[bytes]) -> int:
     return fd
 
 
+def open_above(directory: int) -> int:
+    """Open the directory that holds an open one. The caller checks that it is the one that it knows, and closes it."""
+    return os.open(b"..", _OPEN_DIRECTORY, dir_fd=directory)
+
+
 def exists(directory: int, name: bytes) -> bool:
     """Whether anything has this name, a dangling link included."""
     try:

@@ -39,8 +39,10 @@ _CHUNK: Final = 256 * 1024
 _BLOCK: Final = 4096
 _ZERO_CHUNK: Final = bytes(_CHUNK)
 _ZERO_BLOCK: Final = bytes(_BLOCK)
-# One open file each; the usual limit of open files is 1024.
-_MAX_DEPTH: Final = 512
+# Directories held open at a time, however deep the tree; the usual limit of open files is 1024.
+_MAX_OPEN: Final = 200
+_NOT_MADE: Final = -1
+_PARKED: Final = -2
 # Nothing more can be written, so there is no point in going on.
 _FATAL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
 _NO_LINK: Final = frozenset({errno.EMLINK, errno.EPERM, errno.EACCES, errno.ENOENT, errno.EXDEV, errno.EOPNOTSUPP})
@@ -95,13 +97,18 @@ def restore(
 
 @dataclass(slots=True)
 class _Level:
-    """An open directory; `fd` is -1 where it could not be made, `entry` None where its attributes are not ours."""
+    """A directory on the way down; `entry` is None where its attributes are not ours to give.
+
+    `fd` is _NOT_MADE where it could not be made, and _PARKED while it is closed to save descriptors.
+    """
 
     path: bytes
     fd: int
     entry: Entry | None
     new: bool
     gives_acls: bool
+    # Device and inode while parked.
+    identity: tuple[int, int] = (0, 0)
 
 
 class _Restoration:
@@ -153,16 +160,37 @@ class _Restoration:
         if level.fd < 0:
             return
         try:
+            if self._levels[-1].fd == _PARKED:
+                self._unpark(self._levels[-1], level.fd)
             if level.entry is not None:
                 self._apply(level.fd, level.path, level.entry)
         finally:
             os.close(level.fd)
 
+    def _enter(self, level: _Level) -> None:
+        self._levels.append(level)
+        if len(self._levels) > _MAX_OPEN + 1:
+            # The target itself stays open: hard links are looked up from there.
+            outer = self._levels[-_MAX_OPEN - 1]
+            status = os.fstat(outer.fd)
+            outer.identity = (status.st_dev, status.st_ino)
+            os.close(outer.fd)
+            outer.fd = _PARKED
+
+    def _unpark(self, outer: _Level, inner: int) -> None:
+        """Open again the directory that holds `inner`, if it still is the same."""
+        fd = beneath.open_above(inner)
+        status = os.fstat(fd)
+        if (status.st_dev, status.st_ino) != outer.identity:
+            os.close(fd)
+            raise RestoreError(f"{printable(outer.path[:200])} was moved while it was restored", "what is there stays")
+        outer.fd = fd
+
     def _place(self, level: _Level, name: bytes, path: bytes, entry: Entry) -> None:
         if level.fd < 0:
             self.tally.note(path, Reason.BELOW)
             if entry.type == DIRECTORY:
-                self._levels.append(_Level(path, -1, None, new=False, gives_acls=False))
+                self._levels.append(_Level(path, _NOT_MADE, None, new=False, gives_acls=False))
             return
         try:
             made = self._make(level, name, path, entry)
@@ -184,7 +212,7 @@ class _Restoration:
     def _lost(self, path: bytes, entry: Entry, reason: Reason, what: str = "", detail: str = "") -> None:
         self.tally.note(path, reason, what, detail)
         if entry.type == DIRECTORY:
-            self._levels.append(_Level(path, -1, None, new=False, gives_acls=False))
+            self._levels.append(_Level(path, _NOT_MADE, None, new=False, gives_acls=False))
 
     def _done(self, path: bytes, entry: Entry) -> None:
         self.tally.counts[entry.type] += 1
@@ -220,16 +248,14 @@ class _Restoration:
         return True
 
     def _make_directory(self, level: _Level, name: bytes, path: bytes, entry: Entry) -> None:
-        if len(self._levels) > _MAX_DEPTH:
-            raise OSError(errno.ENAMETOOLONG, f"more than {_MAX_DEPTH} levels deep")
         fd, new = beneath.enter(level.fd, name)
         if new:
             if level.gives_acls:
                 beneath.drop_acls(fd)
-            self._levels.append(_Level(path, fd, entry, new=True, gives_acls=False))
+            self._enter(_Level(path, fd, entry, new=True, gives_acls=False))
         else:
             self.tally.note(path, Reason.DIRECTORY_KEPT)
-            self._levels.append(_Level(path, fd, None, new=False, gives_acls=beneath.inherits_acls(fd)))
+            self._enter(_Level(path, fd, None, new=False, gives_acls=beneath.inherits_acls(fd)))
 
     def _make_hard_link(self, level: _Level, name: bytes, path: bytes, first: bytes) -> bool:
         """Link to what was made for `first`; False where the content has to be restored on its own."""

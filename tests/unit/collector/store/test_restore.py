@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
@@ -374,11 +375,47 @@ def test_progress_adds_up(tmp_path: Path, contents: Contents) -> None:
     assert len(steps) > 4
 
 
-def test_directories_too_deep_for_open_files_are_told(tmp_path: Path, contents: Contents) -> None:
-    entries = [directory(b"/".join([b"d"] * level)) for level in range(1, 520)]
-    report = restore(entries, contents, tmp_path / "target")
-    assert report.counts == {"dir": 512}
-    assert report.lines()[0].startswith("1 entry: could not be made (more than 512 levels")
+def test_depth_is_not_limited_by_open_files(tmp_path: Path, contents: Contents) -> None:
+    target = tmp_path / "target"
+    paths = [b"/".join([b"d"] * level) for level in range(1, 1101)]
+    entries = [directory(path, 0o500, mtime_s=level) for level, path in enumerate(paths)]
+    # On the way back, beside directories that had to be closed meanwhile.
+    for depth in (1000, 500, 100, 1):
+        entries.append(file(contents, paths[depth - 1] + b"/file"))
+    entries.append(file(contents, b"first", link_to=paths[999] + b"/file"))
+    before = len(os.listdir("/proc/self/fd"))
+    try:
+        report = restore(entries, contents, target)
+        found = subprocess.run(
+            ["find", ".", "-printf", "%d %y %m %Ts %n\n"], cwd=target, capture_output=True, text=True
+        )
+    finally:
+        subprocess.run(["chmod", "-R", "u+w", target], check=True)
+        subprocess.run(["rm", "-rf", target], check=True)
+
+    assert report.lines() == []
+    assert report.counts == {"dir": 1100, "file": 5}
+    assert len(os.listdir("/proc/self/fd")) == before
+    lines = found.stdout.splitlines()
+    without_count = {line.rpartition(" ")[0] for line in lines}
+    assert [level for level in range(1100) if f"{level + 1} d 500 {level}" not in without_count] == []
+    assert sum(" f " in line for line in lines) == 5
+    assert sum(line.endswith(" 2") for line in lines if " f " in line) == 2
+
+
+def test_a_deep_directory_moved_while_it_runs_ends_the_restore(tmp_path: Path) -> None:
+    target, outside = tmp_path / "target", tmp_path / "outside"
+    outside.mkdir()
+
+    def swap() -> None:
+        (target / "d" / "d").rename(outside / "d")
+
+    contents = _Swapping(swap)
+    paths = [b"/".join([b"d"] * level) for level in range(1, 300)]
+    entries = [*map(directory, paths), file(contents, paths[-1] + b"/file"), file(contents, b"d/e", b"content")]
+    with pytest.raises(RestoreError, match="was moved while it was restored"):
+        restore(entries, contents, target)
+    assert {name for name in names(outside) if "/" not in name} == {"d"}
 
 
 def test_zeros_become_holes_only_where_holes_were(tmp_path: Path, contents: Contents) -> None:
