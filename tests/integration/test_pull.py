@@ -144,6 +144,18 @@ def test_hard_links_share_content_and_name_their_first(world):
     assert a.sha256 == b.sha256
 
 
+def test_links_and_special_files_with_two_names_keep_both(world):
+    (world.top / "a").symlink_to("nowhere")
+    os.link(world.top / "a", world.top / "b", follow_symlinks=False)
+    os.mkfifo(world.top / "c")
+    os.link(world.top / "c", world.top / "d")
+    report = world.pull()
+    assert (report.outcome, report.problems) == (Outcome.COMPLETE, ())
+    firsts = {path: entry.link_to.rpartition(b"/")[2] for path, entry in world.snapshot().items()}
+    assert firsts == {b"a": b"", b"b": b"a", b"c": b"", b"d": b"c"}
+    assert world.pull().outcome is Outcome.UNCHANGED
+
+
 def test_a_new_name_of_an_old_file_gets_its_content(world):
     (world.top / "a").write_text("linked")
     world.pull()

@@ -15,21 +15,9 @@ from pyrsyncbackup_collector.store.restore import restore
 from pyrsyncbackup_collector.store.restore_report import Reason
 
 from tests.support import tree, zoo
+from tests.support.comparison import as_mtree, as_rsync_sees
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners, devices and capabilities need root")
-
-
-def _rsync_differences(source: Path, restored: Path) -> str:
-    command = ["rsync", "-n", "-c", "-i", "-aHAX", "--delete", "--modify-window=-1", f"{source}/", f"{restored}/"]
-    return subprocess.run(command, capture_output=True, text=True, check=True, errors="replace").stdout
-
-
-def _mtree(root: Path) -> str:
-    """What bsdtar sees: nanoseconds, devices and sockets included."""
-    options = "--options=!all,type,mode,uid,gid,time,link,size,device,nlink,sha256"
-    command = ["bsdtar", "-cf", "-", "--format=mtree", options, "-C", str(root), "."]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True, errors="replace").stdout.splitlines()
-    return "\n".join(sorted(line for line in lines if not line.startswith("#")))
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +37,8 @@ def test_a_zoo_is_restored_as_it_was(source: Path, tmp_path: Path) -> None:
     assert report.lines() == []
     assert report.complete
     assert report.entries == len(entries)
-    assert _rsync_differences(source / "zoo", tmp_path / "restored/zoo") == ""
-    assert _mtree(source / "zoo") == _mtree(tmp_path / "restored/zoo")
+    assert as_rsync_sees(source / "zoo", tmp_path / "restored/zoo") == ""
+    assert as_mtree(source / "zoo") == as_mtree(tmp_path / "restored/zoo")
     for name in ("hole-at-both-ends", "only-hole"):
         assert os.stat(tmp_path / "restored/zoo/sparse" / name).st_blocks * 512 < 1_000_000
     assert tree.comparable(tree.read(tmp_path / "restored", tree.Contents())) == tree.comparable(entries)

@@ -56,7 +56,7 @@ class Attributes:
                 target = os.readlink(base + name)
             except OSError as error:
                 trouble = problem(error)
-        elif status.st_nlink > 1 and not stat.S_ISDIR(mode):
+        if status.st_nlink > 1 and not stat.S_ISDIR(mode):
             link_to = self._link(path, status)
         xattrs: tuple[tuple[bytes, bytes], ...] = ()
         try:

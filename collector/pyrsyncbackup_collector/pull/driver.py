@@ -196,7 +196,7 @@ class _Pull:
         problem = settled.problem
         if entry is None:
             links.gone(finding.path)
-        elif entry.link_to:
+        elif entry.link_to and entry.type == FILE:
             entry, problem = links.resolve(entry, finding, problem)
         else:
             links.settled(entry, finding.token)

@@ -22,8 +22,8 @@ class Links:
         self._read = False
 
     def note(self, finding: Finding) -> None:
-        """Remember the first name of a further one."""
-        if finding.entry is not None and finding.entry.link_to:
+        """Remember the first name of a further one; links and special files have no content to share."""
+        if finding.entry is not None and finding.entry.link_to and finding.entry.type == FILE:
             self._wanted.add(finding.entry.link_to)
 
     def settled(self, entry: Entry, token: int) -> None:
