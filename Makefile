@@ -47,5 +47,8 @@ proto: $(PROTOC_VENV)/.installed
 check-generated: proto
 	git diff --exit-code -- proto
 
+bench: $(STAMP)
+	$(BIN)/python -m tests.bench.pulls $(ARGS)
+
 clean:
 	rm -rf $(VENV) $(PROTOC_VENV) .venv-agent build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis */build */*.egg-info

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pyrsyncbackup_collector.errors import Cancelled, ModuleNotReady, ModuleUnknown
 from pyrsyncbackup_collector.pull.report import Outcome
+
 from tests.support.agent import RunningAgent
 from tests.support.puller import Puller
 
