@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.cli import screen
 from pyrsyncbackup_collector.errors import BackupError, Cancelled, ConfigError
 
@@ -33,6 +34,8 @@ def run(args: Sequence[str]) -> int:
     from pyrsyncbackup_collector.cli.commands import app
 
     debug = "--debug" in args
+    # What a command has to say it says itself; the daemon sets its own level.
+    logs.configure(level="debug" if debug else "critical")
     try:
         app(args=list(args), prog_name="pyrsyncbackup", standalone_mode=True)
         code = 0

@@ -14,7 +14,7 @@ from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.snapshots import RefArgument, document, stored_path, warn
 from pyrsyncbackup_collector.cli.workplace import Workplace
-from pyrsyncbackup_collector.entry import FILE, Entry, printable
+from pyrsyncbackup_collector.entry import Entry, printable
 from pyrsyncbackup_collector.store.difference import MAX_TEXT, Difference, differences, text_difference
 from pyrsyncbackup_collector.store.store import Store
 
@@ -115,8 +115,7 @@ def _summary(found: list[Difference]) -> None:
         return
     kinds: Counter[str] = Counter(each.kind for each in found)
     counts = [f"{amounts.number(kinds[kind])} {word}" for kind, word in _WORDS.items() if kinds[kind]]
-    files = sum(1 for each in found if FILE in {entry.type for entry in (each.before, each.after) if entry})
-    screen.say(f"{', '.join(counts)}; {amounts.counted(files, 'file')} in all", screen.TITLE)
+    screen.say(", ".join(counts), screen.TITLE)
 
 
 def _document(difference: Difference) -> dict[str, object]:

@@ -117,7 +117,7 @@ def _print_stripped(grid: Table) -> None:
 def facts(pairs: Iterable[tuple[str, Text | str]]) -> None:
     """Print `name  value` lines, names aligned: the facts about one thing."""
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    grid.add_column(no_wrap=True, style=QUIET)
+    grid.add_column(no_wrap=True, style=QUIET, min_width=12)
     grid.add_column(overflow="fold")
     for name, value in pairs:
         grid.add_row(name, value if isinstance(value, Text) else text(value))

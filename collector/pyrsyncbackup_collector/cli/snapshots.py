@@ -147,15 +147,16 @@ def not_in(snapshot: Snapshot, path: bytes) -> NotFound:
 
 def common_directory(entries: Iterable[Entry]) -> bytes:
     """The deepest directory that holds all entries but its own ancestors: where the module begins."""
-    top: bytes | None = None
+    top, descending = b"", True
     for entry in entries:
-        if top is None or (entry.type == DIRECTORY and parent(entry.path) == top):
-            # Still on the way down; whatever comes beside it takes us up again.
-            top = entry.path if entry.type == DIRECTORY else parent(entry.path)
+        if descending and entry.type == DIRECTORY and parent(entry.path) == top:
+            top = entry.path
             continue
+        # The first thing that is not on the way down; whatever lies beside the way takes us up again.
+        descending = False
         while top and not entry.path.startswith(top + b"/"):
             top = parent(top)
-    return top or b""
+    return top
 
 
 def _below(entries: Iterable[Entry], top: bytes, *, recursive: bool) -> Iterator[Entry]:

@@ -102,7 +102,7 @@ def walk(host: Host, connections: Connections, steps: Walk) -> None:
             lambda: stack.enter_context(connections.agent(host, now=True)),
             lambda _: "its key is the pinned one, and it trusts ours",
         )
-        steps.step("protocol", agent.checked_info, lambda info: f"agent {info.version}, {info.rsync_version}")
+        steps.step("protocol", agent.checked_info, lambda info: f"agent {info.version}, rsync {info.rsync_version}")
         steps.step("modules", agent.modules, _count)
 
 
