@@ -48,7 +48,7 @@ _VERSION: Final = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 # A file that was sent as private and that its host opened to everyone since.
-_MADE_PUBLIC: Final = "UPDATE objects SET public = 1 WHERE sha256 = ? AND public = 0"
+MADE_PUBLIC: Final = "UPDATE objects SET public = 1 WHERE sha256 = ? AND public = 0"
 _END_VERSION: Final = """
     UPDATE versions SET until_seq = ?3 WHERE module_id = ?1 AND path = ?2 AND until_seq IS NULL
 """
@@ -193,7 +193,7 @@ def add_snapshot(
         if newest:
             raw.executemany(_END_VERSION, [(module_id, change.path, snapshot.sequence) for change in chunk])
         raw.executemany(_VERSION, _versions(module_id, snapshot.sequence, chunk))
-        raw.executemany(_MADE_PUBLIC, _public(chunk))
+        raw.executemany(MADE_PUBLIC, _public(chunk))
     return True
 
 

@@ -18,8 +18,8 @@ from typing import Final
 
 from pyrsyncbackup_collector.catalog import Catalog, check_store, migrations
 from pyrsyncbackup_collector.catalog.database import BUSY_SECONDS, Database
-from pyrsyncbackup_collector.catalog.ledger import add_snapshot, host_row, module_row
-from pyrsyncbackup_collector.catalog.reconcile import StoreView, differences
+from pyrsyncbackup_collector.catalog.ledger import MADE_PUBLIC, add_snapshot, host_row, module_row
+from pyrsyncbackup_collector.catalog.reconcile import StoreView, changes_between
 from pyrsyncbackup_collector.clock import Clock, SystemClock
 from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.errors import CatalogDamaged, CatalogError, StoreError
@@ -122,8 +122,7 @@ class _Builder:
             try:
                 with self._database.writing():  # a savepoint
                     snapshot = self._store.snapshot(recorded)
-                    older = self._store.entries(readable) if readable else iter(())
-                    changes = differences(older, self._store.entries(snapshot, verify=True))
+                    changes = changes_between(self._store, readable, snapshot)
                     seen = self._contents(raw, host_row(raw, host), changes)
                     add_snapshot(raw, row, snapshot, seen, previous=number)
                 readable = snapshot
@@ -148,13 +147,19 @@ class _Builder:
     def _record(self, raw: sqlite3.Connection, host: int, entries: list[Entry]) -> None:
         """What a host sent is its own, and public if it said so; what it claimed is neither by that."""
         objects = []
+        opened = []
         for entry in entries:
             digest = bytes.fromhex(entry.sha256)
+            public = entry.public and not entry.claimed
+            if raw.execute("SELECT 1 FROM objects WHERE sha256 = ?", (digest,)).fetchone():
+                if public:
+                    opened.append((digest,))
+                continue
             with contextlib.suppress(OSError):  # gone or unreadable: not known, so it is sent again
                 stored_size = self._store.objects.place(entry.sha256).stat().st_size
-                public = entry.public and not entry.claimed
                 objects.append((digest, entry.size, stored_size, public, self._now))
         raw.executemany(_OBJECT, objects)
+        raw.executemany(MADE_PUBLIC, opened)
         raw.executemany(
             "INSERT OR IGNORE INTO sent VALUES (?, ?, ?)",
             ((host, entry.size, bytes.fromhex(entry.sha256)) for entry in entries if not entry.claimed),

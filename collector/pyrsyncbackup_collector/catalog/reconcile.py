@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -54,6 +55,10 @@ class StoreView(Protocol):
         """All entries in order, with `verify` of files that are what the log names; raises StoreDamaged."""
         ...
 
+    def changes(self, snapshot: Snapshot, *, verify: bool = False) -> Iterator[Change]:
+        """The differences of a delta to its base, in order, none of them without effect; raises StoreDamaged."""
+        ...
+
 
 class Reconciling:
     """The part of the catalog that compares itself with a store."""
@@ -87,12 +92,53 @@ class Reconciling:
 
     def _add(self, store: StoreView, before: Recorded | None, recorded: Recorded) -> Snapshot:
         snapshot = store.snapshot(recorded)
-        older = store.entries(store.snapshot(before)) if before else iter(())
-        changes = differences(older, store.entries(snapshot))
+        changes = changes_between(store, store.snapshot(before) if before else None, snapshot)
         with self._database.writing() as raw:
             row = module_row(raw, snapshot.host, snapshot.module)
             add_snapshot(raw, row, snapshot, changes, previous=before.sequence if before else 0)
         return snapshot
+
+
+def changes_between(store: StoreView, older: Snapshot | None, newer: Snapshot) -> Iterator[Change]:
+    """What makes `newer` of `older`, the snapshot before it, from files that are verified.
+
+    Where both stand on one full manifest only their differences to it are read, unless something is again as it was
+    there. In no particular order.
+    """
+    if older is None:
+        return differences((), store.entries(newer, verify=True))
+    if newer.base is None or newer.base != (older.base or older.name):
+        return differences(store.entries(older), store.entries(newer, verify=True))
+    below = store.changes(older) if older.base else iter(())
+    return _between_deltas(below, store.changes(newer, verify=True), lambda: store.entries(newer))
+
+
+def _between_deltas(
+    below: Iterable[Change], above: Iterable[Change], entries: Callable[[], Iterator[Entry]]
+) -> Iterator[Change]:
+    """What leads from one delta to another of the same base; `entries` are those of the second."""
+    source = iter(below)
+    old = next(source, None)
+    undone: set[bytes] = set()  # different from the base before, and no more
+    for new in above:
+        key = order(new.path)
+        while old is not None and order(old.path) < key:
+            undone.add(old.path)
+            old = next(source, None)
+        if old is not None and old.path == new.path:
+            if old.entry != new.entry:
+                yield new
+            old = next(source, None)
+        else:
+            yield new
+    if old is not None:
+        undone.update(change.path for change in chain((old,), source))
+    if undone:
+        for entry in entries():
+            if entry.path in undone:
+                undone.remove(entry.path)
+                yield Change(entry.path, entry)
+        yield from (Change(path, None) for path in undone)
 
 
 def differences(older: Iterable[Entry], newer: Iterable[Entry]) -> Iterator[Change]:

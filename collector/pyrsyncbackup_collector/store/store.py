@@ -178,9 +178,12 @@ class Store:
             with self._open_manifest(_base_of(snapshot, top.header.base), verify) as base:
                 yield from checked(overlay(base.entries(), top.changes()), place)
 
-    def changes(self, snapshot: Snapshot) -> Iterator[Change]:
-        """The differences to the snapshot's base; for a full manifest, each entry as an addition."""
-        with self._open_manifest(_as_recorded(snapshot)) as reader:
+    def changes(self, snapshot: Snapshot, *, verify: bool = False) -> Iterator[Change]:
+        """The differences to the snapshot's base; for a full manifest, each entry as an addition.
+
+        `verify` first compares the file's SHA-256 with what the log says.
+        """
+        with self._open_manifest(_as_recorded(snapshot), verify) as reader:
             if reader.header.base is None:
                 for entry in checked(reader.entries(), snapshot.name):
                     yield Change(entry.path, entry)

@@ -106,6 +106,21 @@ def test_the_versions_are_the_same_rows(filled: Estate) -> None:
     assert len(before) > 30
 
 
+def test_what_was_undone_between_deltas_is_seen(estate: Estate) -> None:
+    many = {b"etc/many/%02d" % number: Content(b"%d" % number) for number in range(40)}
+    estate.pull("web1", "etc", many)
+    estate.pull("web1", "etc", {b"etc/many/01": Content(b"other"), b"etc/many/02": None, b"etc/many/x": Content(b"x")})
+    estate.pull("web1", "etc", {b"etc/many/01": many[b"etc/many/01"], b"etc/many/03": Content(b"other")})
+    estate.pull("web1", "etc", {b"etc/many/02": many[b"etc/many/02"], b"etc/many/x": None})
+    estate.pull("web1", "etc", {b"etc/many/03": many[b"etc/many/03"]})
+    assert [one.base is None for one in estate.catalog.snapshots()] == [True, False, False, False, False]
+    before = about_snapshots(estate.catalog)
+    renew(estate)
+    assert about_snapshots(estate.catalog) == before
+    spans = [(one.begin, one.end) for one in estate.catalog.history("web1", "etc", b"etc/many/x")]
+    assert spans == [(2, 4)]
+
+
 def test_it_is_made_without_any_old_catalog(filled: Estate) -> None:
     before = about_snapshots(filled.catalog)
     filled.catalog.close()
