@@ -189,8 +189,12 @@ class Journal:
         return left
 
     def trim(self, before: float) -> int:
-        """Drop runs that ended before then (seconds since 1970), but no module's last one; returns how many."""
+        """Drop runs and requests that ended before then (seconds since 1970), but no module's last run.
+
+        Returns how many runs.
+        """
         with self._database.writing() as raw:
+            raw.execute("DELETE FROM requests WHERE done < ?", (before,))
             return raw.execute(
                 "DELETE FROM runs WHERE end < ? AND id NOT IN (SELECT last_run FROM modules)", (before,)
             ).rowcount

@@ -157,9 +157,13 @@ def test_trim_keeps_open_runs_and_the_last_of_each_module(catalog: Catalog, cloc
         catalog.run_end(catalog.run_begin("web1", "etc"), "complete", problems=[(b"x", "y")])
         clock.time += 1
     still_open = catalog.run_begin("web1", "etc")
+    catalog.request_done(catalog.request("web1"), {})
+    waiting = catalog.request("web1")
     last = rows(catalog, "SELECT last_run FROM modules")[0][0]
     assert catalog.trim(clock.time + 1) == 1
     assert {row[0] for row in rows(catalog, "SELECT id FROM runs")} == {last, still_open}
+    assert [request.id for request in catalog.requests()] == [waiting]
+    assert rows(catalog, "SELECT count(*) FROM requests") == [(1,)]
 
 
 def test_the_daemon_says_that_it_lives_and_when_it_began(catalog: Catalog, clock: StillClock) -> None:
