@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pyrsyncbackup_agent.modules.detected import Root
 
 MAX_LINKS = 40  # as Linux
+# Trees that the kernel makes up: a link into them (/etc/mtab leads to /proc/PID/mounts) is kept as a link.
+MADE_UP = frozenset({b"proc", b"sys", b"dev"})
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,15 @@ def resolve(path: bytes, trusted: frozenset[int]) -> tuple[list[Place], str]:
     if not stat.S_ISLNK(status.st_mode):
         return places, ""
     try:
-        real = walk.enter([name])
-        return [*places, Place(_joined(real), alias=wanted)], ""
+        target = Place(_joined(walk.enter([name])), alias=wanted)
     except NotADirectoryError:
-        return [*places, Place(_joined(walk.here[:-1]), walk.here[-1], alias=wanted)], ""
+        target = Place(_joined(walk.here[:-1]), walk.here[-1], alias=wanted)
     except (NotFollowed, FileNotFoundError) as reason:
         note = str(reason) if isinstance(reason, NotFollowed) else f"{_shown(wanted)} leads nowhere"
         return places, note
+    if walk.here[:1] and walk.here[0] in MADE_UP:
+        return places, f"the link {_shown(wanted)} leads into /{os.fsdecode(walk.here[0])}, so it is not followed"
+    return [*places, target], ""
 
 
 def merge(places: Iterable[Place]) -> tuple[Root, ...]:

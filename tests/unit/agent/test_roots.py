@@ -81,6 +81,14 @@ def test_a_loop_of_links_ends(base: Path) -> None:
     assert places == []
 
 
+@pytest.mark.parametrize("target", ["/proc/self/mounts", "/dev/null", "/sys"])
+def test_a_link_into_what_the_kernel_makes_up_is_kept_as_a_link(target: str, base: Path) -> None:
+    (base / "link").symlink_to(target)
+    places, note = resolve(os.fsencode(base / "link"), ME)
+    assert places == [Place(below(base), b"link")]
+    assert note.startswith(f"the link {base}/link leads into /")
+
+
 def test_a_link_of_somebody_else_is_not_followed(base: Path) -> None:
     (base / "real" / "d").mkdir(parents=True)
     (base / "link").symlink_to("real")
