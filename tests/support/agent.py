@@ -68,7 +68,7 @@ class RunningAgent:
         lines += [f"exclude = {_toml(list(exclude))}", f"include = {_toml(list(include))}"]
         if before or after:
             lines += ["[hooks]", f"before = {_toml([list(argv) for argv in before])}"]
-            lines += [f"after = {_toml([list(argv) for argv in after])}", f"timeout = {timeout}"]
+            lines += [f"after = {_toml([list(argv) for argv in after])}", f'timeout = "{timeout}s"']
         (self.modules_dir / f"{name}.toml").write_text("\n".join([*lines, text]) + "\n")
 
     def trust(self, name: str, certificate_pem: bytes, secret: bytes = b"") -> None:

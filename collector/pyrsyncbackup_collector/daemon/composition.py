@@ -13,14 +13,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from pyrsyncbackup import identity
-
 from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.clock import Clock, SystemClock
 from pyrsyncbackup_collector.config import Config
 from pyrsyncbackup_collector.entry import printable
-from pyrsyncbackup_collector.errors import ConfigError, SandboxUnavailable
+from pyrsyncbackup_collector.errors import SandboxUnavailable
 from pyrsyncbackup_collector.pull import sandbox
 from pyrsyncbackup_collector.pull.driver import Tools
 from pyrsyncbackup_collector.pull.sandbox import Sandbox
@@ -28,6 +26,7 @@ from pyrsyncbackup_collector.store.reconcile import ReconcileReport
 from pyrsyncbackup_collector.store.signature import KeySigner
 from pyrsyncbackup_collector.store.store import Store
 from pyrsyncbackup_collector.transport.connections import Connections
+from pyrsyncbackup_collector.transport.invitations import own_identity
 
 CLOSING: Final = 5.0
 
@@ -64,11 +63,12 @@ def opened(config: Config, *, clock: Clock | None = None, verify: bool = False) 
     """All parts, under the store's lock; reconciled with what a crash left. Closes them at the end.
 
     `verify` reads the whole catalog first, for the daemon's start. Raises StoreBusy with the holder, and the errors of
-    store and catalog; ConfigError for keys that cannot be used.
+    store and catalog; BackupError for keys that cannot be used.
     """
     clock = clock or SystemClock()
+    signer = KeySigner(own_identity(config.state).key_pem)
     with ExitStack() as stack:
-        store = stack.enter_context(Store.open(config.store, lock=True, signer=_signer(config), clock=clock))
+        store = stack.enter_context(Store.open(config.store, lock=True, signer=signer, clock=clock))
         _tell(store.reconcile())
         catalog = stack.enter_context(Catalog.open(config.catalog, store.id, clock=clock, verify=verify))
         for snapshot in catalog.check_against(store):
@@ -108,18 +108,9 @@ def looking(config: Config, *, clock: Clock | None = None) -> Iterator[Parts]:
         store = stack.enter_context(Store.open(config.store, clock=clock))
         catalog = stack.enter_context(Catalog.open(config.catalog, store.id, clock=clock))
         connections = Connections(config, clock)
-        stack.callback(connections.close)
+        stack.callback(_close, connections)
         # A plan transfers nothing, so there is nothing to shut in.
         yield Parts(store, catalog, connections, sandbox.Unconfined(), clock)
-
-
-def _signer(config: Config) -> KeySigner:
-    try:
-        return KeySigner(identity.load_or_create(config.state / "identity", "collector").key_pem)
-    except identity.InvalidIdentity as error:
-        raise ConfigError([str(error)], "restore the collector's identity from a backup of it") from error
-    except OSError as error:
-        raise ConfigError([f"cannot read the collector's identity: {error.filename}: {error.strerror}"]) from error
 
 
 def _sandbox(config: Config) -> Sandbox | SandboxUnavailable:

@@ -238,6 +238,10 @@ class Service:
 
     def _learn(self, host: str, discovery: Discovery) -> None:
         before = set(self._board.modules(host)) if host in self._offers else None
+        told = self._offers[host].problems if host in self._offers else ()
+        for problem in discovery.problems:
+            if problem not in told:
+                logs.get().warning("module left out", cause=problem)
         self._offers[host] = discovery
         names = {offer.name for offer in discovery.ready}
         self._board.offered(host, self._policies(host, discovery))

@@ -59,8 +59,6 @@ def check_host(parts: Parts, host: Host, names: Collection[str] | None, *, ask_i
     with parts.connections.agent(host, now=True) as agent:
         found = discover(agent, host, check=names)
         info = agent.info() if ask_info else None
-    for problem in found.problems:
-        logs.get().warning("module left out", host=host.name, cause=problem)
     parts.catalog.seen(host.name, found.offers, info)
     stored = parts.catalog.fingerprints(host.name)
     asked = [(offer.name, offer.fingerprint) for offer in found.ready if offer.fingerprint is not None]
@@ -127,14 +125,19 @@ def _outcome(
         tools = parts.tools
         with (
             parts.connections.agent(order.host, now=True) as agent,
-            agent.open(order.module, bwlimit=order.policy.bwlimit or 0) as session,
+            agent.open(order.module, bwlimit=order.policy.bwlimit or 0, ends=cancel.ends) as session,
         ):
             report = pull_module(_task(order, run), session, tools, cancel, watch)
         return report.outcome.value, report, None
     except Cancelled as error:
         return CANCELLED, None, error
     except BackupError as error:
-        return FAILED, None, error
+        # What broke because of the request to stop is told as that.
+        return (CANCELLED, None, _stopped()) if cancel.is_set else (FAILED, None, error)
+
+
+def _stopped() -> Cancelled:
+    return Cancelled("stopped on request", "run it again; what was transferred is kept")
 
 
 def _task(order: PullOrder, run: str) -> Task:

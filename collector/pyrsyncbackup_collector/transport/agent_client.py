@@ -7,6 +7,7 @@ and whether this is the right agent is decided before (`connections`, `trust`).
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -81,6 +82,14 @@ class Timeouts:
     # Both rsyncs may be reading a large file before the next byte.
     transfer_idle: float = 3600
     transfer_total: float = 24 * 3600
+
+
+# A context manager within which something else may call what it is given.
+Ends = Callable[[Callable[[], None]], contextlib.AbstractContextManager[None]]
+
+
+def _nothing_ends(cancel: Callable[[], None]) -> contextlib.AbstractContextManager[None]:  # noqa: ARG001
+    return contextlib.nullcontext()
 
 
 class AgentClient:
@@ -161,18 +170,19 @@ class AgentClient:
         finally:
             call.cancel()
 
-    def open(self, module: str, *, bwlimit: float = 0) -> Session:
+    def open(self, module: str, *, bwlimit: float = 0, ends: Ends = _nothing_ends) -> Session:
         """Take the lease on a module, running its `before` hooks; a context manager that gives it back.
 
-        `bwlimit` bounds its transfers, in bytes a second.
+        `bwlimit` bounds its transfers, in bytes a second. Hooks may take an hour: while they run, `ends` is in force,
+        a context manager that is given what cancels the waiting.
         """
         pause = threading.Event()
         for _ in range(_BUSY_RETRIES):
             try:
-                return Session(self, self._stub, self._list, module, bwlimit)
+                return Session(self, self._stub, self._list, module, bwlimit, ends)
             except ModuleBusy:
                 pause.wait(_BUSY_PAUSE)
-        return Session(self, self._stub, self._list, module, bwlimit)
+        return Session(self, self._stub, self._list, module, bwlimit, ends)
 
     def close(self) -> None:
         """End the connection and everything that runs on it."""
@@ -194,7 +204,9 @@ class Session:
     Used by one thread at a time, but for `cancel`.
     """
 
-    def __init__(self, client: AgentClient, stub: Any, lister: Any, module: str, bwlimit: float) -> None:
+    def __init__(
+        self, client: AgentClient, stub: Any, lister: Any, module: str, bwlimit: float, ends: Ends = _nothing_ends
+    ) -> None:
         self.host = client.host
         self.fingerprint: Fingerprint | None = None
         self._client, self._stub, self._lister, self._bwlimit = client, stub, lister, bwlimit
@@ -202,7 +214,8 @@ class Session:
         self._calls: set[Stream] = set()
         self._lease = Stream(self, lambda: stub.OpenModule(agent_pb2.OpenModuleRequest(name=module)), open_=True)
         try:
-            opened = self._lease.next()
+            with ends(self.cancel):
+                opened = self._lease.next()
             if opened is None or not 0 < len(opened.session) <= 256 or opened.module.name != module:
                 raise AgentMisbehaved(f"{self.host}: the agent opened something else than {module}")
             self._token: bytes = opened.session

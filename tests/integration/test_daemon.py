@@ -1,0 +1,233 @@
+"""The daemon as a process, against a real agent: what it starts by itself, on request, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyrsyncbackup_collector.catalog.views import RequestView
+
+from tests.support.agent import RunningAgent
+from tests.support.collector import RunningCollector
+from tests.support.waiting import until
+
+# The agent finds modules of this very machine too.
+OWN = 'modules = { include = ["data", "nginx", "slow", "none"] }'
+QUICK = '[policy]\ncheck = "1s"\npull = "1h"\n'
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    tree = tmp_path / "data"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "a").write_text("one\n")
+    (tree / "sub" / "b").write_text("two\n")
+    for path in (tree, *tree.rglob("*")):
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    return tree
+
+
+@pytest.fixture
+def agent(tmp_path: Path, data: Path) -> Iterator[RunningAgent]:
+    with RunningAgent(tmp_path / "agent") as made:
+        made.module("data", data)
+        yield made
+
+
+@pytest.fixture
+def collector(tmp_path: Path, agent: RunningAgent) -> Iterator[RunningCollector]:
+    made = RunningCollector(tmp_path / "collector", QUICK)
+    made.host("web1", agent, OWN)
+    yield made
+    made.stop(signal.SIGKILL)
+
+
+def ask(collector: RunningCollector, host: str, module: str = "") -> RequestView:
+    """Request a pull and wait for its result."""
+    with collector.catalog() as catalog:
+        number = catalog.request(host, module)
+
+        def done() -> RequestView | None:
+            view = catalog.request_view(number)
+            return view if view is not None and view.done else None
+
+        return until(done, timeout=30, what=f"the request for {host}/{module}, see {collector.log_file}")
+
+
+def children(pid: int) -> list[int]:
+    """Processes below one."""
+    found = [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
+    return found + [below for child in found for below in children(child)]
+
+
+def test_what_a_host_offers_is_pulled_and_pulled_again_when_it_changed(collector: RunningCollector, data: Path) -> None:
+    with collector.start():
+        until(lambda: collector.events("pull ended", outcome="complete", module="data"), 30)
+        until(lambda: collector.events("pull ended", outcome="unchanged") or checked_unchanged(collector), 30)
+        assert len(collector.snapshots("web1", "data")) == 1
+        (data / "a").write_text("changed\n")
+        until(lambda: len(collector.snapshots("web1", "data")) == 2, 30)
+
+
+def checked_unchanged(collector: RunningCollector) -> bool:
+    with collector.catalog() as catalog:
+        module = catalog.modules("web1", "data")
+        return bool(
+            module and module[0].last_good and module[0].last_pull and module[0].last_good > module[0].last_pull
+        )
+
+
+def test_software_that_is_installed_later_appears_by_itself(
+    collector: RunningCollector, agent: RunningAgent, tmp_path: Path
+) -> None:
+    with collector.start():
+        until(lambda: collector.snapshots("web1", "data"), 30)
+        (tmp_path / "nginx").mkdir()
+        agent.module("nginx", tmp_path / "nginx")
+        until(lambda: collector.snapshots("web1", "nginx"), 30)
+        assert collector.events("modules changed", appeared=["nginx"], gone=[])
+
+
+def test_a_restart_shifts_nothing_and_pulls_nothing_twice(collector: RunningCollector) -> None:
+    collector.settings('[policy]\ncheck = "1h"\npull = "1d"\n')
+    with collector.start():
+        until(lambda: collector.events("pull ended"), 30)
+        assert collector.stop() == 0
+    with collector.start():
+        until(lambda: len(collector.events("modules found")) == 2, 30)
+        result = ask(collector, "web1")
+        assert result.result["modules"]["data"]["outcome"] == "unchanged"
+    with collector.catalog() as catalog:
+        assert sorted(run.trigger for run in catalog.runs(kind="pull")) == ["request", "schedule"]
+
+
+def test_requests_are_answered_with_their_run_or_the_reason(collector: RunningCollector) -> None:
+    collector.settings('[policy]\ncheck = "1h"\n')
+    with collector.start():
+        done = ask(collector, "web1", "data")
+        assert done.result["error"] is None
+        assert done.runs == (done.result["modules"]["data"]["run"],)
+        assert ask(collector, "web2").result["error"]["cause"] == "no host is called web2"
+        assert ask(collector, "web1", "none").result["error"] == {
+            "type": "ModuleUnknown",
+            "cause": "web1 has no module none",
+            "hint": "it has data",
+        }
+
+
+def test_a_host_that_is_down_is_recorded_and_others_go_on(collector: RunningCollector) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        collector.unreachable_host("down", taken.getsockname()[1])
+        with collector.start():
+            until(lambda: collector.snapshots("web1", "data"), 30)
+            until(lambda: collector.events("check failed", host="down"), 30)
+            with collector.catalog() as catalog:
+                row = until(lambda: catalog.host("down"))
+                assert row.health.outcome == "failed"
+                assert row.health.failing_since is not None
+                assert row.health.next_try is not None
+            error = ask(collector, "down").result["error"]
+            assert error["type"] in ("HostUnreachable", "AgentUnreachable")
+    assert "Traceback" not in collector.log
+
+
+def test_a_reload_takes_new_hosts_in_and_refuses_a_broken_configuration(
+    collector: RunningCollector, agent: RunningAgent
+) -> None:
+    with collector.start():
+        until(lambda: collector.snapshots("web1", "data"), 30)
+        collector.settings("[policy]\ncheck = 15\n")
+        collector.send(signal.SIGHUP)
+        (refused,) = until(lambda: collector.events("configuration refused"))
+        assert refused["problem"] == (
+            f'{collector.file}:5: policy.check: 15 is not a duration: write it as text with a unit, such as "15s"'
+        )
+        collector.settings(QUICK)
+        collector.host("web2", agent, OWN)
+        collector.send(signal.SIGHUP)
+        until(lambda: collector.snapshots("web2", "data"), 30)
+        assert collector.events("configuration reloaded", added=1, removed=0, changed=0, same=1)
+        assert len(collector.events("modules found", host="web1")) == 1
+
+
+def test_sigterm_ends_a_running_pull_and_leaves_nothing_behind(
+    collector: RunningCollector, agent: RunningAgent, data: Path
+) -> None:
+    agent.module("slow", data, before=[["sleep", "60"]], timeout=90)
+    with collector.start():
+        with collector.catalog() as catalog:
+            until(lambda: [run for run in catalog.runs(open_only=True) if run.module == "slow"], 30)
+        assert collector.process is not None
+        pid = collector.process.pid
+        assert collector.stop(timeout=15) == 0
+        assert children(pid) == []
+    with collector.catalog() as catalog:
+        assert [run.outcome for run in catalog.runs("web1", "slow")] == ["cancelled"]
+        assert catalog.daemon() is None
+    assert list((collector.base / "store" / "incoming").iterdir()) == []
+    assert "Traceback" not in collector.log
+
+
+def test_after_sigkill_the_next_start_tidies_up_and_goes_on(
+    collector: RunningCollector, agent: RunningAgent, data: Path
+) -> None:
+    agent.module("slow", data, before=[["sleep", "3"]])
+    with collector.start():
+        with collector.catalog() as catalog:
+            until(lambda: [run for run in catalog.runs(open_only=True) if run.module == "slow"], 30)
+        collector.stop(signal.SIGKILL)
+    with collector.start():
+        assert len(collector.events("run was interrupted")) == 1
+        until(lambda: collector.snapshots("web1", "slow"), 40)
+
+
+def test_a_second_collector_is_refused_with_the_name_of_the_first(collector: RunningCollector) -> None:
+    with collector.start():
+        second = RunningCollector.__new__(RunningCollector)
+        second.__dict__ |= collector.__dict__ | {"process": None, "log_file": collector.base / "second.log"}
+        with second.start(ready=False):
+            assert second.process is not None
+            assert second.process.wait(20) != 0
+        assert collector.process is not None
+        assert f"process {collector.process.pid}" in second.log
+        assert "StoreBusy" in second.log
+
+
+def test_a_store_that_goes_away_stops_pulls_until_it_is_back(collector: RunningCollector, data: Path) -> None:
+    with collector.start():
+        until(lambda: collector.snapshots("web1", "data"), 30)
+        store, away = collector.base / "store", collector.base / "away"
+        store.rename(away)
+        (data / "a").write_text("changed\n")
+        until(lambda: collector.events("pull failed", error="StoreMissing"), 30)
+        away.rename(store)
+        with collector.catalog() as catalog:
+            catalog.request("web1", "data")
+        until(lambda: len(collector.snapshots("web1", "data")) == 2, 30)
+        assert collector.process is not None
+        assert collector.process.poll() is None
+
+
+def test_systemd_hears_how_it_does(collector: RunningCollector, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        collector.environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+        with collector.start():
+            heard = set[bytes]()
+            while b"WATCHDOG=1" not in heard:
+                heard.add(manager.recv(200))
+            assert b"READY=1" in heard
+            collector.send(signal.SIGHUP)
+            while not any(line.startswith(b"RELOADING=1\nMONOTONIC_USEC=") for line in heard):
+                heard.add(manager.recv(200))
+            while manager.recv(200) != b"READY=1":
+                pass
+            collector.stop()
+        while manager.recv(200) != b"STOPPING=1":
+            pass
