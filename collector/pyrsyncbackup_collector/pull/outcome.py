@@ -48,6 +48,10 @@ class Ended:
         return "; ".join(words)
 
 
+# Exit codes of runs that did what they could: what did not arrive then is the matter of single files.
+ORDINARY = frozenset({0, 23, 24})
+
+
 def failure(ended: Ended) -> BackupError:
     """The error for a run that brought nothing of what is there to be read."""
     if ended.lost is not None:

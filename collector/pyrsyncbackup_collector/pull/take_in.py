@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -18,7 +18,7 @@ from pyrsyncbackup_collector.pull.compare import Finding, Need
 from pyrsyncbackup_collector.pull.fetch import Fetched, Fetcher, Session
 from pyrsyncbackup_collector.pull.incoming import Incoming
 from pyrsyncbackup_collector.pull.ledger import Ledger, StoredObject
-from pyrsyncbackup_collector.pull.outcome import failure
+from pyrsyncbackup_collector.pull.outcome import ORDINARY, failure
 from pyrsyncbackup_collector.pull.report import Counts
 from pyrsyncbackup_collector.pull.task import Task
 from pyrsyncbackup_collector.store.objects import ObjectStore
@@ -34,6 +34,15 @@ class Settled:
     token: int = 0
     problem: str = ""
     vanished: bool = False
+
+
+@dataclass(slots=True)
+class Taken:
+    """What became of the files of a window: those that arrived, those of them that count, and their objects."""
+
+    arrived: set[bytes] = field(default_factory=set)
+    agreed: set[bytes] = field(default_factory=set)
+    stored: list[StoredObject] = field(default_factory=list)
 
 
 class TakeIn:
@@ -79,49 +88,59 @@ class TakeIn:
 
     def _round(self, fetched: Fetched) -> list[Settled]:
         try:
-            ingested = self._ingest(fetched)
-            return [self._settle(finding, fetched, ingested) for finding in fetched.window]
+            taken = self._ingest(fetched)
+            return [self._settle(finding, fetched, taken) for finding in fetched.window]
         finally:
             fetched.discard()
 
-    def _ingest(self, fetched: Fetched) -> set[bytes]:
-        """Make objects of what arrived and agrees with the agent's digest; make them known; return their paths."""
-        agreed: set[bytes] = set()
-        stored: list[StoredObject] = []
-        lost: BackupError | None = None
+    def _ingest(self, fetched: Fetched) -> Taken:
+        """Make objects of what arrived and agrees with the agent's digest, and make them known."""
+        taken = Taken()
         entries = {finding.path: finding.entry for finding in fetched.window}
         known = self._ledger.known({answer.sha256 for answer in fetched.hashes.values() if answer.sha256})
+        lost: BackupError | None = None
         for run in fetched.runs:
             readable = [(path, name) for path, name in run.names if fetched.hashes[path].error is None]
-            arrived = 0
+            before = len(taken.arrived)
             with Incoming(run.data) as incoming:
                 for path, name in readable:
-                    source = incoming.open(name)
-                    if source is None:
-                        continue
-                    arrived += 1
-                    expected = fetched.hashes[path].sha256
-                    try:
-                        ingested = self._objects.ingest(source, self._task.max_file, _unneeded(expected, known))
-                    finally:
-                        os.close(source)
-                    incoming.remove(name)
-                    entry = entries[path]
-                    if ingested.sha256 == expected and entry is not None:
-                        agreed.add(path)
-                        stored.append(StoredObject(ingested.sha256, ingested.size, ingested.stored_size, entry.public))
-            if run.ended.lost is not None or (readable and not arrived):
+                    self._ingest_file(incoming, path, name, fetched.hashes[path].sha256, entries[path], known, taken)
+            nothing = readable and len(taken.arrived) == before and run.ended.code not in ORDINARY
+            if run.ended.lost is not None or nothing:
                 lost = failure(run.ended)
-        if stored:
+        if taken.stored:
             self._objects.sync()
-            self._ledger.record_objects(self._task.run, self._task.host, stored)
+            self._ledger.record_objects(self._task.run, self._task.host, taken.stored)
         if lost is not None:
             raise lost
-        self._counts.sent_files += len(stored)
-        self._counts.sent_bytes += sum(item.size for item in stored)
-        return agreed
+        self._counts.sent_files += len(taken.stored)
+        self._counts.sent_bytes += sum(item.size for item in taken.stored)
+        return taken
 
-    def _settle(self, finding: Finding, fetched: Fetched, agreed: set[bytes]) -> Settled:
+    def _ingest_file(
+        self,
+        incoming: Incoming,
+        path: bytes,
+        name: bytes,
+        expected: str,
+        entry: Entry | None,
+        known: set[str],
+        taken: Taken,
+    ) -> None:
+        source = incoming.open(name)
+        if source is None:
+            return
+        taken.arrived.add(path)
+        try:
+            ingested = self._objects.ingest(source, self._task.max_file, _unneeded(expected, known))
+        finally:
+            os.close(source)
+        incoming.remove(name)
+        if ingested.sha256 == expected and entry is not None:
+            taken.agreed.add(path)
+            taken.stored.append(StoredObject(ingested.sha256, ingested.size, ingested.stored_size, entry.public))
+
+    def _settle(self, finding: Finding, fetched: Fetched, taken: Taken) -> Settled:
         entry = finding.entry
         if entry is None or finding.need is Need.NOTHING:
             gone = entry is None and finding.position >= 0
@@ -134,7 +153,9 @@ class TakeIn:
             return Settled(finding, None, problem="vanished while it was pulled", vanished=True)
         if answer.error is not None:
             return _unreadable(finding, answer.message or answer.error.value)
-        if finding.path not in agreed:
+        if finding.path not in taken.arrived:
+            return _unreadable(finding, f"rsync did not deliver it ({fetched.runs[-1].ended.quote()})")
+        if finding.path not in taken.agreed:
             return _without_content(finding, entry)
         done = msgspec.structs.replace(entry, sha256=answer.sha256, size=answer.size)
         if answer.token != finding.token or answer.size != entry.size:
