@@ -69,6 +69,8 @@ class ObjectStore:
         self.path = path
         self._prefix = f"{path}/"
         self._local = _Local()
+        # Two processes may write at a time only if the lock failed; their drafts still do not meet.
+        self._token = os.urandom(8).hex()
         self._numbers = count()
         self._marked = False
         self._hashers: ThreadPoolExecutor | None = None
@@ -249,7 +251,7 @@ class ObjectStore:
         """Make a file to be renamed: in its shard, for renaming across directories costs twice as much."""
         if not self._marked:
             self._mark()
-        draft = f"{self._prefix}{shard}/{TEMPORARY}{os.getpid()}-{next(self._numbers)}"
+        draft = f"{self._prefix}{shard}/{TEMPORARY}{self._token}-{next(self._numbers)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
             return draft, os.open(draft, flags, 0o400)
