@@ -12,6 +12,11 @@ $(STAMP): pyproject.toml proto/pyproject.toml agent/pyproject.toml collector/pyp
 	$(BIN)/pip install --quiet -e ./proto -e ./agent -e ./collector --group dev
 	touch $@
 
+demo:
+	@PYTHON="$(PYTHON)" packaging/demo/prepare.sh
+	@$(MAKE) --no-print-directory $(STAMP)
+	@$(BIN)/python packaging/demo/demo.py
+
 test: $(STAMP)
 	$(BIN)/pytest -n 2 $(ARGS)
 

@@ -117,6 +117,9 @@ def _modules(arguments: Arguments) -> int:
     return 0
 
 
+# Columns, of a terminal: less is too little for a path.
+MIN_COLUMN = 40
+
 _STATE_ORDER = (ModuleState.READY, ModuleState.INVALID, ModuleState.ABSENT)
 
 
@@ -139,9 +142,12 @@ def _row(cells: tuple[str, ...], widths: Sequence[int], width: int | None) -> li
     start = "  ".join(cell.ljust(size) for cell, size in zip(fixed, widths, strict=True)) + "  "
     if width is None:
         return [start + last]
-    room = max(width - len(start), 24)
-    wrapped = textwrap.wrap(last, room, break_long_words=False, break_on_hyphens=False) or [""]
-    return [start + wrapped[0], *(" " * len(start) + line for line in wrapped[1:])]
+    # A narrow last column makes long lists of single words: below it is better read.
+    below = width - len(start) < MIN_COLUMN
+    indent = " " * (4 if below else len(start))
+    wrapped = textwrap.wrap(last, width - len(indent), break_long_words=False, break_on_hyphens=False) or [""]
+    first = [start.rstrip(), indent + wrapped[0]] if below else [start + wrapped[0]]
+    return [*first, *(indent + line for line in wrapped[1:])]
 
 
 def _shown(root: Root) -> str:

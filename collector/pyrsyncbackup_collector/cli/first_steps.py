@@ -43,7 +43,8 @@ def init(
     screen.say("Next:", screen.TITLE)
     screen.say(f"  add a host to {directory / 'hosts.d' / 'hosts.toml'}")
     screen.say(f"  export PYRSYNCBACKUP_CONFIG={directory / 'collector.toml'}")
-    screen.say("  pyrsyncbackup invitation HOST      and on the host: pyrsyncbackup-agent accept FILE")
+    screen.say("  pyrsyncbackup invitation HOST > FILE")
+    screen.say("  and on the host: pyrsyncbackup-agent accept FILE")
     screen.say("  pyrsyncbackup host trust HOST")
 
 

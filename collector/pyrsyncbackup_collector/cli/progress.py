@@ -85,6 +85,11 @@ class PullDisplay:
         if task is not None:
             self._bars.remove_task(task)
 
+    @property
+    def room(self) -> int:
+        """Columns of a line."""
+        return self._console.width
+
     def line(self, line: Text) -> None:
         """One line that stays."""
         self._console.print(line, soft_wrap=True)

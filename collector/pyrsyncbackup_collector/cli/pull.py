@@ -46,7 +46,7 @@ def pull(
         def told(result: Result) -> None:
             results.append(result)
             if not as_json:
-                for line in pull_result.lines(result, width):
+                for line in pull_result.lines(result, width, display.room):
                     display.line(line)
 
         _run(place, wanted, display, told)

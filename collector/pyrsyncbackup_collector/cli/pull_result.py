@@ -66,15 +66,19 @@ def of_error(host: str, module: str, error: BackupError) -> Result:
     return Result(host, module, "cancelled" if isinstance(error, errors.Cancelled) else "failed", failure)
 
 
-def lines(result: Result, width: int) -> list[Text]:
-    """The result for a terminal; `width` is that of the longest name."""
+def lines(result: Result, width: int, room: int) -> list[Text]:
+    """The result for a terminal of `room` columns; `width` is that of the longest name."""
     outcome = screen.text(f"{result.outcome:<9}", _STYLES.get(result.outcome, ""))
     head = Text.assemble(screen.text(f"{result.name:<{width}}", screen.TITLE), "  ", outcome)
     if result.snapshot:
         head.append(f"  {result.snapshot}")
-    if result.run is not None and result.failure is None:
-        head.append(f"  {_done(result.run)}", screen.QUIET)
     told = [head]
+    if result.run is not None and result.failure is None:
+        done = screen.text(f"  {_done(result.run)}", screen.QUIET)
+        if head.cell_len + done.cell_len <= room:
+            head.append_text(done)
+        else:
+            told.append(done)
     if result.failure is not None:
         told.append(screen.text(f"  {result.failure.cause}"))
         if result.failure.hint:

@@ -114,6 +114,15 @@ def _print_stripped(grid: Table) -> None:
         console.file.write(line.rstrip() + "\n")
 
 
+def fields(*cells: tuple[int, Text]) -> None:
+    """One line of (width, text) fields; the last one, of width 0, takes what is left and is folded into it."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False)
+    for width, _ in cells:
+        grid.add_column(width=width or None, overflow="fold")
+    grid.add_row(*(cell for _, cell in cells))
+    _print_stripped(grid)
+
+
 def facts(pairs: Iterable[tuple[str, Text | str]]) -> None:
     """Print `name  value` lines, names aligned: the facts about one thing."""
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)

@@ -91,7 +91,7 @@ def walk(host: Host, connections: Connections, steps: Walk) -> None:
     steps.step("tcp", lambda: _connect(host.address, port, what), lambda _: f"port {port} answers")
     with ExitStack() as stack:
         if not direct:
-            steps.step("ssh host key", lambda: connections.host_key(host), lambda key: f"known: {key}")
+            steps.step("ssh host key", lambda: connections.host_key(host), lambda key: f"{key.kind}, the known one")
             steps.step(
                 "ssh login",
                 lambda: stack.enter_context(connections.endpoint(host)),
@@ -128,12 +128,9 @@ def _count(modules: list[ModuleOffer]) -> str:
 
 def _show(step: Step) -> None:
     failed = step.error is not None
-    took = amounts.took(step.seconds)
     mark = screen.text("failed" if failed else "ok", screen.BAD if failed else screen.GOOD)
-    mark.align("left", 8)
-    screen.line(
-        screen.text(f"{step.name:<14}"), mark, screen.text(f"{took:>9}  ", screen.QUIET), "" if failed else step.result
-    )
+    took = screen.text(f"{amounts.took(step.seconds):>8}", screen.QUIET)
+    screen.fields((14, screen.text(step.name)), (7, mark), (9, took), (0, screen.text("" if failed else step.result)))
     if step.error is not None:
         screen.error(step.error.cause, step.error.hint)
 
