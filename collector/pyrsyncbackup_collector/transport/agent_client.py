@@ -29,6 +29,7 @@ from pyrsyncbackup_collector.errors import (
     ConnectionLost,
     ModuleBusy,
     ProtocolMismatch,
+    TransferFailed,
 )
 from pyrsyncbackup_collector.transport import modules
 from pyrsyncbackup_collector.transport.listing import EntryReader, Limits, hashed
@@ -65,6 +66,9 @@ _MAX_MESSAGES = 8000
 # After the end of a lease the agent takes a moment for its `after` hooks.
 _BUSY_RETRIES = 8
 _BUSY_PAUSE = 0.25
+# Once our rsync has ended, the agent's has no reason to go on: what is on the way may still come, and its farewell.
+_AFTER_CLIENT = 60.0
+_MAX_UNWANTED = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +350,10 @@ class Stream:
             return ConnectionLost(f"{self._session.host}: {self._guard.why}", "look at the agent's log on the host")
         return translate(error, self._session.host)
 
+    def hurry(self, seconds: float) -> None:
+        """Wait so much longer for the agent, no more."""
+        self._client.watchdog.hurry(self._guard, seconds)
+
     def cancel(self) -> None:
         """End it, from any thread."""
         self.call.cancel()
@@ -416,10 +424,12 @@ class Transfer:
         yield agent_pb2.TransferRequest(session=self._session._token, root=self._root)
         for data in local.chunks():
             yield agent_pb2.TransferRequest(data=data)
+        if self._stream is not None:
+            self._stream.hurry(_AFTER_CLIENT)
 
     def _receive(self, stream: Stream, local: LocalEnd, on_data: Callable[[int], None] | None) -> DaemonExit:
         end: DaemonExit | None = None
-        wanted = True
+        unwanted = 0
         try:
             while (message := stream.next()) is not None:
                 if end is not None:
@@ -428,7 +438,11 @@ class Transfer:
                     self._pace.take(len(message.data))
                     if on_data is not None:
                         on_data(len(message.data))
-                    wanted = wanted and local.write(message.data)
+                    if unwanted or not local.write(message.data):
+                        unwanted += len(message.data)
+                        stream.hurry(_AFTER_CLIENT)
+                    if unwanted > _MAX_UNWANTED:
+                        raise TransferFailed(f"{self._session.host}: the rsync client ended in the middle")
                 if message.HasField("exit"):
                     end = DaemonExit(message.exit.code, _lines(message.exit.messages))
         except ConnectionLost as error:

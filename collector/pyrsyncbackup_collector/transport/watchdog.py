@@ -33,6 +33,10 @@ class Guard:
             self._left -= self._clock.monotonic() - self._since
             self._since = None
 
+    def hurry(self, seconds: float) -> None:
+        """From now on the agent is waited for this long at most."""
+        self._left = min(self._left, seconds)
+
     def check(self) -> float:
         """Cancel if a limit is reached; return how many seconds from now one could be."""
         since = self._since
@@ -67,6 +71,12 @@ class Watchdog:
                 self._thread.start()
             self._changed.notify()
         return guard
+
+    def hurry(self, guard: Guard, seconds: float) -> None:
+        """Leave a stream so much waiting from now on."""
+        with self._changed:
+            guard.hurry(seconds)
+            self._changed.notify()
 
     def forget(self, guard: Guard) -> None:
         """The stream has ended."""
