@@ -244,3 +244,17 @@ def test_a_closed_client_says_so(connect, agent):
         client.info()
     with pytest.raises(errors.ConnectionLost):
         client.open("etc")
+
+
+def test_an_agent_that_goes_on_after_the_client_is_stopped(connect, agent, monkeypatch):
+    def flood(requests, context):
+        next(requests)
+        while True:
+            yield pb.TransferResponse(data=bytes(1 << 18))
+
+    monkeypatch.setattr(agent, "flood", flood, raising=False)
+    near, far = socket.socketpair()
+    far.close()
+    descriptor = near.detach()
+    with connect().open("etc") as session, pytest.raises(errors.TransferFailed, match="ended in the middle"):
+        session.transfer(1).run(descriptor, descriptor)

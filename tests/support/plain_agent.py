@@ -27,6 +27,7 @@ class PlainAgent(agent_pb2_grpc.AgentServiceServicer):
             name="etc", title="Etc", state=pb.MODULE_STATE_READY, roots=[pb.Root(id=1, path=b"etc/nginx")]
         )
         self.listing: list[pb.ListEntriesResponse] = []
+        self.flood = None
         self.lease_ended = threading.Event()
 
     def GetInfo(self, request, context):
@@ -67,7 +68,10 @@ class PlainAgent(agent_pb2_grpc.AgentServiceServicer):
             )
 
     def Transfer(self, requests, context):
-        """Sends back what it gets."""
+        """Sends back what it gets, or what a test's `flood` yields."""
+        if self.flood is not None:
+            yield from self.flood(requests, context)
+            return
         assert next(requests).session == SESSION
         for request in requests:
             yield pb.TransferResponse(data=request.data)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pyrsyncbackup.identity import write_atomically
 
-from pyrsyncbackup_collector.errors import HostKeyChanged, HostKeyUnknown, NotFound
+from pyrsyncbackup_collector.errors import HostKeyChanged, HostKeyUnknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +129,6 @@ class KnownHosts:
 def server_name(address: str, port: int) -> str:
     """How known_hosts names a server."""
     return address.lower() if port == 22 else f"[{address.lower()}]:{port}"
-
-
-def parse_fingerprint(text: str) -> str:
-    """A fingerprint as a person gives it, as `HostKey.fingerprint` has it; raises NotFound for anything else."""
-    text = text.strip().rstrip("=")
-    if not text.startswith("SHA256:"):
-        raise NotFound("a fingerprint begins with SHA256:", "`ssh-keygen -lf` shows it")
-    return text
 
 
 def _hash_matches(hashed: str, name: str) -> bool:
