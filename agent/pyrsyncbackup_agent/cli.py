@@ -198,6 +198,13 @@ def _check(arguments: Arguments) -> int:
 
 def _serve_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verbose", action="store_true", help="log more")
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="time for open sessions after SIGTERM (10)",
+    )
 
 
 def _serve(arguments: Arguments) -> int:
@@ -205,7 +212,7 @@ def _serve(arguments: Arguments) -> int:
     from pyrsyncbackup_agent import logs, server
 
     logs.configure(arguments.verbose)
-    return server.serve(settings.load(arguments.config))
+    return server.serve(settings.load(arguments.config), arguments.grace)
 
 
 def _identity_options(parser: argparse.ArgumentParser) -> None:

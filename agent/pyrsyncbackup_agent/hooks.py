@@ -1,15 +1,14 @@
-"""Commands before and after a pull: run as argv, in a process group of their own, with a time limit.
+"""Commands before and after a pull: run as argv, one at a time, with a time limit.
 
-They decide nothing about the module. What a hook leaves running after its lease is ended with it.
+They decide nothing about the module. What a hook leaves running in the background (a lock that is held during the
+pull) may go on until the lease ends, and is ended with it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
 import signal
-import subprocess
 import threading
 import time
 from collections import deque
@@ -18,36 +17,37 @@ from pathlib import Path
 from typing import Final
 
 from pyrsyncbackup_agent.errors import HookFailed
+from pyrsyncbackup_agent.processes import Child, end_orphans
 
 TAIL_LINES: Final = 25
-_LINE_LIMIT: Final = 500
-# Between SIGTERM and SIGKILL.
+# Between SIGTERM and SIGKILL, in seconds.
 TERM_GRACE: Final = 2.0
 DIRECTORY_VARIABLE: Final = "PYRSYNCBACKUP_HOOK_DIR"
 MODULE_VARIABLE: Final = "PYRSYNCBACKUP_MODULE"
+_LINE_LIMIT: Final = 500
 
 
 class Hooks:
-    """Runs the hooks of one lease, one at a time. `stop` may come from any thread; what runs then ends soon."""
+    """The hooks of one lease. `stop` may come from any thread; a `before` hook that runs then ends soon."""
 
     def __init__(self, module: str, directory: Path) -> None:
         self._module = module
         self._directory = directory
         self._lock = threading.Lock()
         self._stopping = False
-        self._running: subprocess.Popen[bytes] | None = None
+        self._running: Child | None = None
 
     def before(self, commands: Sequence[Sequence[str]], timeout: float) -> None:
         """Run all; raise HookFailed with the tail of the output at the first that fails."""
         for argv in commands:
-            self._run(argv, timeout, interruptible=True)
+            self._run(argv, timeout, lambda: self._stopping)
 
     def after(self, commands: Sequence[Sequence[str]], timeout: float) -> list[HookFailed]:
-        """Run all, also when one fails, and return the failures."""
+        """Run all, also when one fails or the lease was stopped, and return the failures."""
         failures = []
         for argv in commands:
             try:
-                self._run(argv, timeout, interruptible=False)
+                self._run(argv, timeout, lambda: False)
             except HookFailed as error:
                 failures.append(error)
         return failures
@@ -56,121 +56,79 @@ class Hooks:
         """End a running `before` hook, and start no further one."""
         with self._lock:
             self._stopping = True
-            process = self._running
-        if process is not None:
-            _signal(process, signal.SIGTERM)
+            if self._running is not None:
+                self._running.signal(signal.SIGTERM)
 
-    def _run(self, argv: Sequence[str], timeout: float, *, interruptible: bool) -> None:
+    def end_background(self) -> None:
+        """End what hooks left running, in whatever process group it is."""
+        end_orphans(f"{DIRECTORY_VARIABLE}={self._directory}")
+
+    def _run(self, argv: Sequence[str], timeout: float, stopped: Callable[[], bool]) -> None:
         with self._lock:
-            if interruptible and self._stopping:
-                raise HookFailed("hook failed: stopped before it began")
-            process = self._start(argv)
-            if interruptible:
-                self._running = process
-        deadline = time.monotonic() + timeout
+            if stopped():
+                raise _failure(argv, "stopped before it began", ())
+            child = self._start(argv)
+            if not self._stopping:
+                self._running = child
         lines: deque[str] = deque(maxlen=TAIL_LINES)
+        in_time = False
         try:
-            timed_out = not _read(process, lines, deadline, lambda: interruptible and self._stopping)
+            in_time = _read(child, lines, time.monotonic() + timeout, stopped)
         finally:
-            _end(process)
             with self._lock:
                 self._running = None
-        if timed_out and not (interruptible and self._stopping):
-            raise _failure(argv, f"it ran longer than {timeout:g} s", lines)
-        if interruptible and self._stopping:
+            if not in_time:
+                child.signal(signal.SIGTERM)
+                if not child.ended(TERM_GRACE):
+                    child.signal(signal.SIGKILL)
+            code = child.reap(group=not in_time)
+            if child.stdout:
+                child.stdout.close()
+        if stopped():
             raise _failure(argv, "it was stopped", lines)
-        if process.returncode:
-            how = f"exit code {process.returncode}"
-            if process.returncode < 0:
-                how = f"ended by signal {-process.returncode}"
-            raise _failure(argv, how, lines)
+        if not in_time:
+            raise _failure(argv, f"it ran longer than {timeout:g} s", lines)
+        if code:
+            raise _failure(argv, f"exit code {code}" if code > 0 else f"ended by signal {-code}", lines)
 
-    def _start(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
-        environment = os.environ | {
-            DIRECTORY_VARIABLE: str(self._directory),
-            MODULE_VARIABLE: self._module,
-        }
-        environment.pop("NOTIFY_SOCKET", None)
+    def _start(self, argv: Sequence[str]) -> Child:
+        own = {DIRECTORY_VARIABLE: str(self._directory), MODULE_VARIABLE: self._module}
+        environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"} | own
         try:
-            return subprocess.Popen(
-                list(argv),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                cwd=self._directory,
-                env=environment,
-                start_new_session=True,
-            )
+            return Child(argv, cwd=str(self._directory), env=environment)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise _failure(argv, f"it cannot be started: {reason}", ()) from error
 
 
-def end_orphans(directory: Path) -> None:
-    """Kill and reap processes that hooks with this directory left behind, in whatever group they are.
-
-    They became children of the agent, which is their subreaper; the environment tells whose they are.
-    """
-    marker = f"{DIRECTORY_VARIABLE}={directory}".encode()
-    for _ in range(20):  # each round reaches the children of those that the round before ended
-        found = [pid for pid in _children() if _is_ours(pid, marker)]
-        if not found:
-            return
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        for pid in found:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-
-
-def _children() -> list[int]:
-    pids = []
-    with contextlib.suppress(OSError):
-        for task in Path("/proc/self/task").iterdir():
-            with contextlib.suppress(OSError):
-                pids += [int(pid) for pid in (task / "children").read_text().split()]
-    return pids
-
-
-def _is_ours(pid: int, marker: bytes) -> bool:
-    try:
-        return marker in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return False
-
-
-def _read(process: subprocess.Popen[bytes], lines: deque[str], deadline: float, stopped: Callable[[], bool]) -> bool:
-    """Collect the last lines until the process ends; False if time ran out, or it ignored being stopped."""
-    output = process.stdout
+def _read(child: Child, lines: deque[str], deadline: float, stopped: Callable[[], bool]) -> bool:
+    """Collect the last lines until the process ends; False if time ran out, or it ignores being stopped."""
+    output = child.stdout
     if output is None:
         return True
     os.set_blocking(output.fileno(), False)
-    pid_fd = os.pidfd_open(process.pid)
     rest = b""
     stopped_at = 0.0
-    try:
-        with selectors.DefaultSelector() as selector:
-            selector.register(output, selectors.EVENT_READ)
-            selector.register(pid_fd, selectors.EVENT_READ)
-            while True:
-                now = time.monotonic()
-                if stopped():
-                    stopped_at = stopped_at or now
-                if now >= deadline or (stopped_at and now >= stopped_at + TERM_GRACE):
-                    return False
-                ready = {key.fd for key, _ in selector.select(min(deadline - now, 0.5))}
-                if output.fileno() in ready:
-                    data = output.read(65536)
-                    if not data:
-                        selector.unregister(output)
-                    rest = _split(rest + (data or b""), lines)
-                elif pid_fd in ready:
-                    return True
-    finally:
-        os.close(pid_fd)
-        if rest:
-            lines.append(_text(rest))
+    with selectors.DefaultSelector() as selector:
+        selector.register(output, selectors.EVENT_READ)
+        selector.register(child.pid_fd, selectors.EVENT_READ)
+        while True:
+            now = time.monotonic()
+            if stopped():
+                stopped_at = stopped_at or now
+            if now >= deadline or (stopped_at and now >= stopped_at + TERM_GRACE):
+                return False
+            ready = {key.fd for key, _ in selector.select(min(deadline - now, 0.5))}
+            # Output first: what was written before the end is read before the end is seen.
+            if output.fileno() in ready:
+                data = output.read(65536)
+                if not data:
+                    selector.unregister(output)
+                rest = _split(rest + (data or b""), lines)
+            elif child.pid_fd in ready:
+                if rest:
+                    lines.append(_text(rest))
+                return True
 
 
 def _split(data: bytes, lines: deque[str]) -> bytes:
@@ -183,23 +141,5 @@ def _text(line: bytes) -> str:
     return line[:_LINE_LIMIT].decode("utf-8", "backslashreplace").rstrip("\r")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        _signal(process, signal.SIGTERM)
-        try:
-            process.wait(TERM_GRACE)
-        except subprocess.TimeoutExpired:
-            _signal(process, signal.SIGKILL)
-            process.wait()
-    if process.stdout:
-        process.stdout.close()
-
-
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
-
-
 def _failure(argv: Sequence[str], how: str, lines: Sequence[str]) -> HookFailed:
-    text = f"hook failed: {' '.join(argv)}: {how}"
-    return HookFailed("\n".join([text, *lines]))
+    return HookFailed("\n".join([f"hook failed: {' '.join(argv)}: {how}", *lines]))

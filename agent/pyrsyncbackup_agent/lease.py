@@ -26,7 +26,7 @@ from pyrsyncbackup_agent.errors import (
     ShuttingDown,
     TooManySessions,
 )
-from pyrsyncbackup_agent.hooks import Hooks, end_orphans
+from pyrsyncbackup_agent.hooks import Hooks
 from pyrsyncbackup_agent.rsyncd import Daemon
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Lease:
         hooks = self.module.hooks
         if not hooks:
             return
-        self.hook_directory.mkdir(mode=0o700, parents=True)
+        self.hook_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._condition:
             if self.ended.is_set():
                 raise self.reason
@@ -122,7 +122,6 @@ class Lease:
         try:
             yield daemon
         finally:
-            daemon.kill()
             daemon.close(0)
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -141,7 +140,7 @@ class Lease:
         if self._hooks_begun:
             for failure in self._hooks.after(hooks.after, hooks.timeout):
                 log.warning("after hook failed", module=self.module.name, reason=failure.cause)
-            end_orphans(self.hook_directory)
+            self._hooks.end_background()
             shutil.rmtree(self.hook_directory, ignore_errors=True)
         shutil.rmtree(self.directory, ignore_errors=True)
         self.closed.set()

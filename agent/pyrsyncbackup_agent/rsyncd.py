@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from pyrsyncbackup_agent.entries.entry import problem
 from pyrsyncbackup_agent.entries.lookup import open_directory
 from pyrsyncbackup_agent.errors import RsyncFailed
+from pyrsyncbackup_agent.processes import Child
 
 if TYPE_CHECKING:
     from pyrsyncbackup_agent.modules import Root
@@ -105,24 +106,20 @@ class Daemon:
             stack.enter_context(theirs)
             for end in (self.socket, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * CHUNK)
-            self._process = self._start(rsync, config, theirs, (root_fd, rules_file.fileno()))
+            self._child = self._start(rsync, config, theirs, (root_fd, rules_file.fileno()))
         self._lines: deque[str] = deque(maxlen=MESSAGE_LINES)
         self._reader = threading.Thread(target=self._read_messages, name="rsync messages", daemon=True)
         self._reader.start()
 
-    def _start(
-        self, rsync: str, config: Path, theirs: socket.socket, inherited: tuple[int, ...]
-    ) -> subprocess.Popen[bytes]:
+    def _start(self, rsync: str, config: Path, theirs: socket.socket, inherited: tuple[int, ...]) -> Child:
         try:
-            return subprocess.Popen(
+            return Child(
                 [rsync, "--server", "--daemon", f"--config={config}", "."],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=subprocess.PIPE,
                 pass_fds=inherited,
-                cwd="/",
                 env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
-                start_new_session=True,
             )
         except OSError as error:
             self.socket.close()
@@ -131,7 +128,7 @@ class Daemon:
     @property
     def pid(self) -> int:
         """Process id, also its process group."""
-        return self._process.pid
+        return self._child.pid
 
     def receive(self) -> bytes:
         """Return up to CHUNK bytes that the daemon sent; nothing at its end."""
@@ -166,25 +163,19 @@ class Daemon:
         """End the daemon with all that it started, and wake whoever reads from it."""
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
-        if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        self._child.signal(signal.SIGKILL)
 
     def close(self, timeout: float) -> Exit:
-        """Wait `timeout` seconds for the end, kill it otherwise, and return how it ended."""
-        try:
-            code = self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
+        """Wait `timeout` seconds for the end, kill it otherwise, and return how it ended; more calls do no harm."""
+        if not self._child.ended(timeout):
             self.kill()
-            code = self._process.wait()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # a child of its that it left behind
+        code = self._child.reap(group=True)
         self._reader.join(timeout=5)
         self.socket.close()
         return Exit(code, "\n".join(self._lines))
 
     def _read_messages(self) -> None:
-        stream = self._process.stderr
+        stream = self._child.stderr
         if stream is None:
             return
         with stream:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import queue
 import signal
@@ -25,17 +24,15 @@ from pyrsyncbackup_agent.about import about
 from pyrsyncbackup_agent.errors import AgentError, IdentityError
 from pyrsyncbackup_agent.lease import Leases
 from pyrsyncbackup_agent.modules import Registry
+from pyrsyncbackup_agent.processes import adopt_orphans
 from pyrsyncbackup_agent.relay import RelayService
 from pyrsyncbackup_agent.service import AgentService
 from pyrsyncbackup_agent.settings import Settings
 from pyrsyncbackup_agent.slots import SPARE_STREAMS, STREAMS_PER_SESSION, UNARY_WORKERS, Gate
 from pyrsyncbackup_agent.trusted import TrustedCollectors
 
-# How long running sessions may go on after SIGTERM.
-GRACE: Final = 10.0
 # Between two looks whether the certificates of running streams are still trusted; only while there are streams.
 TRUST_INTERVAL: Final = 2.0
-_PR_SET_CHILD_SUBREAPER: Final = 36
 _MESSAGE_LIMIT: Final = 4 * 1024 * 1024
 
 log = structlog.get_logger(__name__)
@@ -105,7 +102,7 @@ class AgentServer:
         self._end_untrusted()
         log.info("reloaded")
 
-    def stop(self, grace: float = GRACE) -> None:
+    def stop(self, grace: float) -> None:
         """Take no new sessions, let the open ones go on for `grace` seconds, then end them, and wait for the end."""
         self._health.enter_graceful_shutdown()
         self._leases.drain(grace)
@@ -152,9 +149,13 @@ _SERVICES: Final = tuple(
 )
 
 
-def serve(settings: Settings, grace: float = GRACE) -> int:
-    """Serve until SIGTERM or SIGINT; SIGHUP reads definitions and certificates again. Return the exit code."""
-    adopt_orphans()
+def serve(settings: Settings, grace: float) -> int:
+    """Serve until SIGTERM or SIGINT; SIGHUP reads definitions and certificates again. Return the exit code.
+
+    `grace` is how long open sessions may go on after that, in seconds.
+    """
+    if reason := adopt_orphans():
+        log.warning("cannot adopt orphans of hooks", reason=reason)
     server = AgentServer(settings)
     with _signals() as signals:
         try:
@@ -189,13 +190,6 @@ def _signals() -> Iterator[Callable[[], int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def adopt_orphans() -> None:
-    """Become the parent of processes whose parent (a hook) ended, so that the lease's end finds them."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
-        log.warning("cannot adopt orphans", reason=os.strerror(ctypes.get_errno()))
 
 
 def notify(state: str) -> None:

@@ -17,6 +17,8 @@ from pyrsyncbackup.v1 import agent_pb2_grpc
 
 from tests.support.waiting import until
 
+_AGENT = (sys.executable, "-m", "pyrsyncbackup_agent")
+
 
 class RunningAgent:
     """An agent below `base`. `start` and `stop` may be repeated; it keeps its key, modules and collectors.
@@ -49,6 +51,7 @@ class RunningAgent:
         self.trust("collector", self.collector.certificate_pem)
         self.process: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] = {}
+        self.grace = 1.0
 
     # What it offers and whom it trusts
 
@@ -90,7 +93,7 @@ class RunningAgent:
         (self.runtime_dir / "address").unlink(missing_ok=True)
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pyrsyncbackup_agent", "serve", "--config", str(self.config)],
+                [*_AGENT, "serve", "--config", str(self.config), "--grace", str(self.grace)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
