@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyrsyncbackup_agent import __version__, readiness, settings
+from pyrsyncbackup_agent import __version__, key, readiness, settings
 from pyrsyncbackup_agent.errors import AgentError, SettingsError
 from pyrsyncbackup_agent.modules import DetectedModule, ModuleState, Registry, Root
 from pyrsyncbackup_agent.printable import printable
@@ -208,11 +208,13 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(arguments: Arguments) -> int:
+    loaded = settings.load(arguments.config)
+    own = key.read(loaded.identity_dir)
     # gRPC takes a quarter of a second to import: the other commands go without.
     from pyrsyncbackup_agent import logs, server
 
     logs.configure(arguments.verbose)
-    return server.serve(settings.load(arguments.config), arguments.grace)
+    return server.serve(loaded, own, arguments.grace)
 
 
 def _identity_options(parser: argparse.ArgumentParser) -> None:

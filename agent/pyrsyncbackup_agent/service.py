@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import grpc
 import structlog
-from pyrsyncbackup import identity
+from pyrsyncbackup.proof import proof
 from pyrsyncbackup.v1 import agent_pb2 as pb
 from pyrsyncbackup.v1 import agent_pb2_grpc as stubs
 
@@ -82,7 +82,7 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
                 rsync_version=about.rsync_version,
                 protocol_min=PROTOCOL_MIN,
                 protocol_max=PROTOCOL_MAX,
-                proof=identity.proof(secret, self._certificate, client) if secret else b"",
+                proof=proof(secret, self._certificate, client) if secret else b"",
             )
         raise AssertionError  # abort raises
 

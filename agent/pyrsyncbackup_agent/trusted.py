@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from pathlib import Path
 
 import structlog
-from pyrsyncbackup import identity
+from pyrsyncbackup.proof import parse_secret
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +42,7 @@ class TrustedCollectors:
         if file is None:
             return b""
         try:
-            return identity.parse_secret(file.with_suffix(".secret").read_text())
+            return parse_secret(file.with_suffix(".secret").read_text())
         except FileNotFoundError:
             return b""
         except (OSError, ValueError) as error:
@@ -56,12 +57,15 @@ class TrustedCollectors:
         texts = []
         for file in sorted(self._directory.glob("*.pem")):
             try:
-                pem = identity.check_certificate(file.read_bytes())
+                pem = file.read_text(encoding="ascii").strip() + "\n"
+                der = ssl.PEM_cert_to_DER_cert(pem)
+                # Parses it. What a certificate of ours must be was checked when it was accepted; here it is compared.
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=der)
             except (OSError, ValueError) as error:
                 log.warning("certificate ignored", file=str(file), reason=str(error))
                 continue
-            files[identity.certificate_der(pem)] = file
-            texts.append(pem if pem.endswith(b"\n") else pem + b"\n")
+            files[der] = file
+            texts.append(pem.encode())
         self._files, self._pem, self._seen = files, tuple(texts), seen
 
     def _signature(self) -> object:

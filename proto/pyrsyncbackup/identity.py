@@ -8,15 +8,12 @@ accepted collectors, the collector its pins.
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import datetime
 import fcntl
 import hashlib
-import hmac
 import os
 import re
-import secrets
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,19 +25,39 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from pyrsyncbackup.proof import SECRET_SIZE, InvalidIdentity, format_secret, new_secret, parse_secret, proof
+
+__all__ = [
+    
+    "CERTIFICATE_FILE",
+    "KEY_FILE",
+    "MAX_TEXT",
+    "SECRET_SIZE",
+    "Identity",
+    "InvalidIdentity",
+    "Invitation",
+    "certificate_der",
+    "certificate_name",
+    "check_certificate",
+    "create",
+    "fingerprint",
+    "format_secret",
+    "load_or_create",
+    "new_secret",
+    "parse_secret",
+    "proof",
+    "same_fingerprint",
+    "write_atomically",
+,
+]
+
 KEY_FILE = "key.pem"
 CERTIFICATE_FILE = "certificate.pem"
-SECRET_SIZE = 32
 # A certificate of ours has about 700 bytes, an invitation 2 kB; more than this is something else.
 MAX_TEXT = 65536
 
 _NAME_SUFFIX = ".pyrsyncbackup"
-_PROOF_CONTEXT = b"pyrsyncbackup first contact 1\0"
 _CERTIFICATE_BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----\n")
-
-
-class InvalidIdentity(ValueError):
-    """A key, certificate or invitation that cannot be used; the text says which and why."""
 
 
 @dataclass(frozen=True)
@@ -119,33 +136,6 @@ def _fields(text: str) -> dict[str, str]:
     if missing:
         raise InvalidIdentity(f"the invitation is incomplete: no {', '.join(missing)}")
     return fields
-
-
-def new_secret() -> bytes:
-    """A secret for an invitation."""
-    return secrets.token_bytes(SECRET_SIZE)
-
-
-def parse_secret(text: str) -> bytes:
-    """A secret from its base64 text; raises InvalidIdentity."""
-    try:
-        secret = base64.b64decode(text.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        secret = b""
-    if len(secret) != SECRET_SIZE:
-        raise InvalidIdentity("the secret is not 32 bytes in base64")
-    return secret
-
-
-def format_secret(secret: bytes) -> str:
-    """A secret as one line of base64."""
-    return base64.b64encode(secret).decode() + "\n"
-
-
-def proof(secret: bytes, agent_der: bytes, collector_der: bytes) -> bytes:
-    """What the agent answers at first contact: it holds the invitation's secret and sees these two certificates."""
-    message = _PROOF_CONTEXT + hashlib.sha256(agent_der).digest() + hashlib.sha256(collector_der).digest()
-    return hmac.new(secret, message, hashlib.sha256).digest()
 
 
 def load_or_create(directory: Path, name: str = "agent") -> Identity:
