@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from pyrsyncbackup_agent import memory
 from pyrsyncbackup_agent.entries import Attributes, Tree
 from pyrsyncbackup_agent.errors import (
     AgentError,
@@ -223,3 +224,4 @@ class Leases:
                 del self._by_module[lease.module.name]
                 self._condition.notify_all()
             lease.closed.set()
+            memory.give_back()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import os
 import queue
 import signal
@@ -22,6 +20,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from pyrsyncbackup.v1 import agent_pb2, agent_pb2_grpc, relay_pb2, relay_pb2_grpc
 
+from pyrsyncbackup_agent import memory
 from pyrsyncbackup_agent.about import about
 from pyrsyncbackup_agent.errors import AgentError
 from pyrsyncbackup_agent.key import Key
@@ -36,7 +35,6 @@ from pyrsyncbackup_agent.trusted import TrustedCollectors
 
 # Between two looks whether the certificates of running streams are still trusted; only while there are streams.
 TRUST_INTERVAL: Final = 2.0
-_M_ARENA_MAX: Final = -8  # of mallopt(3)
 _MESSAGE_LIMIT: Final = 4 * 1024 * 1024
 
 log = structlog.get_logger(__name__)
@@ -161,7 +159,7 @@ def serve(settings: Settings, own: Key, grace: float) -> int:
     """
     if reason := adopt_orphans():
         log.warning("cannot adopt orphans of hooks", reason=reason)
-    _spare_memory()
+    memory.settle()
     server = AgentServer(settings, own)
     with _signals() as signals:
         try:
@@ -196,16 +194,6 @@ def _signals() -> Iterator[Callable[[], int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _spare_memory() -> None:
-    """Keep the idle process small: two arenas for all threads instead of eight per core, and no garbage of starting."""
-    libc = ctypes.CDLL(None)
-    with contextlib.suppress(AttributeError):  # not glibc
-        libc.mallopt(_M_ARENA_MAX, 2)
-        gc.collect()
-        gc.freeze()
-        libc.malloc_trim(0)
 
 
 def notify(state: str) -> None:

@@ -28,7 +28,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pyrsyncbackup.proof import SECRET_SIZE, InvalidIdentity, format_secret, new_secret, parse_secret, proof
 
 __all__ = [
-    
     "CERTIFICATE_FILE",
     "KEY_FILE",
     "MAX_TEXT",
@@ -48,7 +47,6 @@ __all__ = [
     "proof",
     "same_fingerprint",
     "write_atomically",
-,
 ]
 
 KEY_FILE = "key.pem"

@@ -173,7 +173,13 @@ def test_a_taken_port_is_one_clear_line(agent: RunningAgent, tmp_path: Path) -> 
     assert "Traceback" not in second.log
 
 
-def test_idle_it_is_small_and_takes_no_time(agent: RunningAgent) -> None:
+def test_idle_it_is_small_and_takes_no_time(agent: RunningAgent, tmp_path: Path) -> None:
+    # structlog loads rich where it finds it: here, for the collector, but not where only the agent is installed.
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "sitecustomize.py").write_text("import sys\nsys.modules['rich'] = None\n")
+    agent.stop()
+    agent.environment["PYTHONPATH"] = str(tmp_path / "path")
+    agent.start()
     with agent.stub() as stub:
         stub.ListModules(pb.ListModulesRequest(with_fingerprints=True))
     memory = next(line for line in Path(f"/proc/{agent.pid}/status").read_text().splitlines() if "VmRSS" in line)
