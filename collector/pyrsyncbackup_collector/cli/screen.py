@@ -7,6 +7,7 @@ in a pipe there are plain, aligned lines without end-of-line blanks and without 
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ def out() -> Console:
 
 def err() -> Console:
     """Standard error: what goes on, and what went wrong."""
+    # In a pipe the answer waits in a buffer: without this, what was said later would come before it.
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
     return _console(sys.stderr, stderr=True)
 
 

@@ -55,7 +55,7 @@ class Incoming:
         if directory == self._name:
             return
         self._leave()
-        for component in directory.split(b"/"):
+        for component in directory.split(b"/") if directory else ():
             inner = os.open(component, DIRECTORY, dir_fd=self._directory)
             if self._directory != self._top:
                 os.close(self._directory)
