@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import socket
+import sqlite3
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +66,14 @@ def children(pid: int) -> list[int]:
     """Processes below one."""
     found = [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
     return found + [below for child in found for below in children(child)]
+
+
+def alive(pid: int) -> str:
+    """The command line of a process that is more than an entry waiting for its parent; else nothing."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def test_what_a_host_offers_is_pulled_and_pulled_again_when_it_changed(collector: RunningCollector, data: Path) -> None:
@@ -211,6 +223,66 @@ def test_a_store_that_goes_away_stops_pulls_until_it_is_back(collector: RunningC
         until(lambda: len(collector.snapshots("web1", "data")) == 2, 30)
         assert collector.process is not None
         assert collector.process.poll() is None
+
+
+def test_what_was_transferred_before_sigterm_is_not_transferred_again(
+    collector: RunningCollector, agent: RunningAgent, data: Path
+) -> None:
+    for number in range(60):
+        (data / f"large{number:02}").write_bytes(os.urandom(100_000))
+    collector.settings(QUICK + "[limits]\nbatch_files = 5\n")
+    collector.host("web1", agent, OWN + '\nbwlimit = "2M"')
+    with collector.start():
+        assert collector.process is not None
+        pid = collector.process.pid
+        with collector.catalog() as catalog:
+            until(lambda: catalog.space().objects >= 10, 30)
+            below = children(pid)
+            assert collector.stop() == 0
+            assert [alive(child) for child in below if alive(child)] == []
+            kept = catalog.space().objects
+            assert 10 <= kept < 62
+            assert [run.outcome for run in catalog.runs("web1", "data")] == ["cancelled"]
+    assert collector.snapshots("web1", "data") == []
+    assert list((collector.base / "store" / "incoming").iterdir()) == []
+    with collector.start():
+        (ended,) = until(lambda: collector.events("pull ended", module="data"), 30)
+        assert ended["outcome"] == "complete"
+        assert ended["sent_files"] <= 62 - kept
+
+
+def test_a_locked_catalog_is_told_once_and_the_daemon_goes_on(collector: RunningCollector, data: Path) -> None:
+    with collector.start():
+        until(lambda: collector.snapshots("web1", "data"), 30)
+        with contextlib.closing(sqlite3.connect(collector.base / "catalog.sqlite", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            (data / "a").write_text("changed\n")
+            until(lambda: any("CatalogLocked" in line for line in collector.log.splitlines()), 40)
+            other.execute("ROLLBACK")
+        with collector.catalog() as catalog:
+            catalog.request("web1", "data")
+        until(lambda: len(collector.snapshots("web1", "data")) == 2, 40)
+    assert "Traceback" not in collector.log
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system of a given size")
+def test_a_full_store_fails_the_pull_and_space_is_used_when_it_is_there(
+    collector: RunningCollector, data: Path
+) -> None:
+    (data / "large").write_bytes(os.urandom(12 << 20))
+    objects = collector.base / "store"
+    shutil.move(objects, collector.base / "kept")
+    objects.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", objects], check=True)
+    try:
+        shutil.copytree(collector.base / "kept", objects, dirs_exist_ok=True)
+        with collector.start():
+            until(lambda: collector.events("pull failed", error="StoreFull"), 30)
+            assert collector.snapshots("web1", "data") == []
+            subprocess.run(["mount", "-o", "remount,size=256m", objects], check=True)
+            assert ask(collector, "web1", "data").result["modules"]["data"]["outcome"] == "complete"
+    finally:
+        subprocess.run(["umount", "-l", objects], check=True)
 
 
 def test_systemd_hears_how_it_does(collector: RunningCollector, tmp_path: Path) -> None:

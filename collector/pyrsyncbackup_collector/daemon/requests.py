@@ -95,8 +95,12 @@ class Desk:
         self._results: dict[int, Mapping[str, Any]] = {}
         self._lock = threading.RLock()
 
-    def poll(self, fleet: Fleet) -> None:
-        """Take what was asked since the last time, stop what was withdrawn. Raises CatalogError."""
+    def poll(self, fleet: Fleet) -> bool:
+        """Take what was asked since the last time, stop what was withdrawn; whether there was any.
+
+        Raises CatalogError.
+        """
+        found = False
         with self._lock:
             self._write_results()
             for row in self._rows.requests():
@@ -105,6 +109,8 @@ class Desk:
                         self._stop(self._open[row.id])
                 elif row.cancelled is None and self._rows.request_take(row.id):
                     self._begin(row, fleet)
+                    found = True
+        return found
 
     def checked(self, host: str, discovery: Discovery) -> None:
         """A host was asked for its modules: those that requests wait for can be pulled now."""

@@ -66,6 +66,7 @@ class Service:
         self._offers: dict[str, Discovery] = {}
         self._ask_info: dict[str, float] = {}
         self._lock = threading.Lock()
+        self._ended = threading.Event()
         self._stopping = False
         self._reload_asked = False
         self._catalog_fault = ""
@@ -90,12 +91,14 @@ class Service:
         if isinstance(self._parts.sandbox, SandboxUnavailable):
             logs.get().error("pulls are refused", **described(self._parts.sandbox))
         self._notifier.ready()
+        books = threading.Thread(target=self._keep_books, name="books", daemon=True)
+        books.start()
         try:
             while not self._stopping:
                 self._turn()
                 self._wakeup.wait(self._pause())
         finally:
-            self._end()
+            self._end(books)
 
     # One turn of the loop
 
@@ -103,17 +106,31 @@ class Service:
         if self._reload_asked:
             self._reload_asked = False
             self._reload()
-        now = self._parts.clock.now()
-        self._with_catalog(self._housekeeping)
-        for job in self._board.take(now):
-            self._start(job)
-
-    def _housekeeping(self) -> None:
         monotonic = self._parts.clock.monotonic()
         if self._notifier.watchdog_every and monotonic >= self._next_alive:
             self._next_alive = monotonic + self._notifier.watchdog_every
             self._notifier.alive()
-        self._desk.poll(self._fleet)
+        for job in self._board.take(self._parts.clock.now()):
+            self._start(job)
+
+    def _pause(self) -> float:
+        due = self._board.next_due() - self._parts.clock.now()
+        return max(0.0, min(POLL, due))
+
+    # What the catalog needs now and then, in a thread of its own: a locked one must not stop the loop
+
+    def _keep_books(self) -> None:
+        while not self._stopping:
+            try:
+                self._with_catalog(self._housekeeping)
+            except Exception:  # noqa: BLE001 - requests are still wanted the next time
+                logs.get().exception("housekeeping failed by a fault of the program")
+            self._ended.wait(POLL)
+
+    def _housekeeping(self) -> None:
+        monotonic = self._parts.clock.monotonic()
+        if self._desk.poll(self._fleet):
+            self._wakeup.set()
         if monotonic >= self._next_heartbeat:
             self._next_heartbeat = monotonic + HEARTBEAT
             self._parts.catalog.heartbeat(os.getpid(), self._parts.sandbox_kind)
@@ -121,10 +138,6 @@ class Service:
         if monotonic >= self._next_trim:
             self._next_trim = monotonic + DAY
             self._parts.catalog.trim(self._parts.clock.now() - KEEP_RUNS)
-
-    def _pause(self) -> float:
-        due = self._board.next_due() - self._parts.clock.now()
-        return max(0.0, min(POLL, due))
 
     def _with_catalog(self, work: Callable[[], None]) -> None:
         """A catalog that is locked or gone is told once, and tried again at the next turn."""
@@ -317,8 +330,9 @@ class Service:
             # What ends a session may wait for the network; whoever asks does not.
             threading.Thread(target=cancel.set, name=f"cancel {run}", daemon=True).start()
 
-    def _end(self) -> None:
+    def _end(self, books: threading.Thread) -> None:
         self._notifier.stopping()
+        self._ended.set()
         with self._lock:
             runs = list(self._cancels)
         logs.get().info("stopping", pulls=len(runs))
@@ -330,6 +344,7 @@ class Service:
                 with self._lock:
                     left = sorted(thread.name for thread in self._threads)
                 logs.get().error("ends although something still runs", jobs=left)
+        books.join(GRACE)
         with contextlib.suppress(CatalogError):
             self._parts.catalog.daemon_ended(os.getpid())
         logs.get().info("stopped")
