@@ -240,9 +240,14 @@ def test_a_connection_cut_in_the_middle_is_lost_and_made_anew(connections, host,
 
     agent.listing = silent()
     killer = threading.Timer(0.2, sshd.kill)
-    with pytest.raises(errors.ConnectionLost), connections.agent(host) as client, client.open("etc") as session:  # noqa: PT012
-        killer.start()
-        list(session.list())
+
+    def list_and_lose():
+        with connections.agent(host) as client, client.open("etc") as session:
+            killer.start()
+            list(session.list())
+
+    with pytest.raises(errors.ConnectionLost, match="SSH connection was cut"):
+        list_and_lose()
     killer.join()
     stuck.set()
     until(lambda: connections.open_count() == 0)

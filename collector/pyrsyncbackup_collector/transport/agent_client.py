@@ -199,7 +199,7 @@ class AgentClient:
         except grpc.RpcError as error:
             raise translate(error, self.host) from error
         except ValueError as error:  # gRPC's word for a closed channel
-            raise ConnectionLost(f"{self.host}: the connection to the agent was closed") from error
+            raise ConnectionLost(f"{self.host}: the connection to the agent was closed", "it is made anew") from error
 
 
 class Session:
@@ -324,7 +324,9 @@ class Stream:
         try:
             self.call = start()
         except ValueError as error:
-            raise ConnectionLost(f"{session.host}: the connection to the agent was closed") from error
+            raise ConnectionLost(
+                f"{session.host}: the connection to the agent was closed", "it is made anew"
+            ) from error
         limit = self._client.timeouts.open if open_ else idle
         self._guard: Guard = self._client.watchdog.watch(limit, limit if open_ else total, self.call.cancel)
         session._calls.add(self)

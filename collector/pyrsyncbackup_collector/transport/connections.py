@@ -121,6 +121,13 @@ class Connections:
         place = self._enter(host)
         try:
             yield self._client(place, host, now)
+        except ConnectionLost as error:
+            place.broken = True
+            # The route may know better than gRPC, to which every end is a socket that was closed.
+            route = place.route
+            if route is not None and not route.alive and (better := route.why()):
+                raise better from error
+            raise
         except ConnectError:
             place.broken = True
             raise
@@ -220,7 +227,7 @@ class Connections:
     def _enter(self, host: Host) -> _Connection:
         with self._changed:
             if self._closed:
-                raise ConnectionLost(f"{host.name}: the collector is stopping")
+                raise ConnectionLost(f"{host.name}: the collector is stopping", "start it again")
             place = self._places.setdefault(host.name, _Connection(threading.Lock(), host))
             place.users += 1
             return place
@@ -235,8 +242,9 @@ class Connections:
 
     def _client(self, place: _Connection, host: Host, now: bool) -> AgentClient:
         with place.lock:
-            changed = place.host != host or (place.route is not None and not place.route.alive)
-            if place.client is not None and (changed or place.broken) and place.users == 1:
+            dead = place.route is not None and not place.route.alive
+            # Who else uses a dead one has lost it, too; others keep theirs until they are done.
+            if dead or (place.users == 1 and (place.broken or place.host != host)):
                 self._drop(place)
             if place.client is not None:
                 return place.client

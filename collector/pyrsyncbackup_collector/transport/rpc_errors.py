@@ -55,7 +55,8 @@ def _internal(details: str, host: str) -> BackupError:
 
 
 def _lost(details: str, host: str) -> BackupError:
-    return ConnectionLost(f"{host}the connection to the agent was lost: {_shown(details) or 'no reason given'}")
+    why = _shown(details) or "no reason given"
+    return ConnectionLost(f"{host}the connection to the agent was lost: {why}", "it is made anew at the next try")
 
 
 def _late(_: str, host: str) -> BackupError:

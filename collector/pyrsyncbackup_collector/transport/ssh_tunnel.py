@@ -133,6 +133,10 @@ class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
             raise
         self._transport = transport
 
+    def _make_stream_ssh_forward_server_class(self, remote_address_: tuple[str, int]) -> type:
+        del remote_address_
+        return _Server
+
     def _make_ssh_forward_handler_class(self, remote_address_: tuple[str, int]) -> type:
         forwarder = self
 
@@ -141,6 +145,15 @@ class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
             tunnel = forwarder
 
         return Handler
+
+
+class _Server(sshtunnel._ThreadingStreamForwardServer):  # type: ignore[misc]
+    """The listening side; what goes wrong in a connection is told by its handler, not on stderr."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Log what nobody expected."""
+        del request, client_address
+        _LOG.exception("a forwarded connection failed")
 
 
 class _Handler(sshtunnel._ForwardHandler):  # type: ignore[misc]
