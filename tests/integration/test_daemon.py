@@ -285,6 +285,15 @@ def test_a_full_store_fails_the_pull_and_space_is_used_when_it_is_there(
         subprocess.run(["umount", "-l", objects], check=True)
 
 
+def test_a_module_that_is_larger_than_allowed_is_not_transferred(collector: RunningCollector, data: Path) -> None:
+    (data / "large").write_bytes(bytes(4096))
+    collector.settings(QUICK + '[limits]\nmax_module_size = "4K"\n')
+    with collector.start():
+        (failed,) = until(lambda: collector.events("pull failed"), 30)
+        assert failed["cause"] == "web1/data: more than 4096 bytes to transfer"
+        assert collector.snapshots("web1", "data") == []
+
+
 def test_systemd_hears_how_it_does(collector: RunningCollector, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))

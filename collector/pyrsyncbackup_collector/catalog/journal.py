@@ -84,6 +84,10 @@ class Journal:
             host_id = host_row(raw, host)
             _outcome(db, Host, host_id, UNCHANGED if error is None else FAILED, error, now, next_try)
             Host.update(checked=now).where(Host.id == host_id).execute(db)
+            if error is None:
+                # It answered, and still offers what it did: whatever else it said, `seen` recorded.
+                raw.execute("UPDATE hosts SET last_seen = ? WHERE id = ?", (now, host_id))
+                raw.execute("UPDATE modules SET last_seen = ? WHERE host_id = ? AND state <> ?", (now, host_id, GONE))
             names = list(unchanged)
             if names:
                 Module.update(last_good=begin).where((Module.host_id == host_id) & Module.name.in_(names)).execute(db)

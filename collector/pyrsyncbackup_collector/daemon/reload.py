@@ -10,6 +10,8 @@ from pyrsyncbackup_collector.config import Config
 
 # What was opened with these cannot be exchanged under running pulls.
 FIXED: Final = ("store", "catalog", "state", "runtime", "sandbox")
+# Of the limits, what connections were made with.
+CONNECTIONS: Final = ("tunnels", "max_entries", "connect", "idle", "check", "list", "stall")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ def read(present: Config) -> Reloaded:
     new = configuration.load(present.file)
     kept = tuple(key for key in FIXED if getattr(new, key) != getattr(present, key))
     usable = replace(new, **{key: getattr(present, key) for key in kept})
-    return Reloaded(usable, compare(present, usable), kept)
+    limits = [f"limits.{key}" for key in CONNECTIONS if getattr(new.limits, key) != getattr(present.limits, key)]
+    return Reloaded(usable, compare(present, usable), (*kept, *limits))
 
 
 def compare(old: Config, new: Config) -> Difference:

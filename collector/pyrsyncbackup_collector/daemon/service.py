@@ -183,7 +183,13 @@ class Service:
         with logs.bind(host=job.host):
             try:
                 ask_info = begin >= self._ask_info.get(job.host, 0.0)
-                checked = check_host(self._parts, self._fleet.host(job.host), job.modules, ask_info=ask_info)
+                checked = check_host(
+                    self._parts,
+                    self._fleet.host(job.host),
+                    job.modules,
+                    ask_info=ask_info,
+                    known=self._offers.get(job.host),
+                )
                 if ask_info:
                     self._ask_info[job.host] = begin + INFO_EVERY
                 self._learn(job.host, checked.discovery)

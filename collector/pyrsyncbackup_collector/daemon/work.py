@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from pyrsyncbackup_collector import logs
@@ -23,6 +23,7 @@ from pyrsyncbackup_collector.pull.cancel import Cancel
 from pyrsyncbackup_collector.pull.driver import pull_module
 from pyrsyncbackup_collector.pull.report import Progress, PullReport, Watcher
 from pyrsyncbackup_collector.pull.task import Task
+from pyrsyncbackup_collector.transport.offer import ModuleOffer
 
 # What follows a pull reads its row twice a second.
 PROGRESS_EVERY: Final = 0.5
@@ -50,16 +51,27 @@ class Ended:
     error: BackupError | None = None
 
 
-def check_host(parts: Parts, host: Host, names: Collection[str] | None, *, ask_info: bool = True) -> Checked:
+def check_host(
+    parts: Parts,
+    host: Host,
+    names: Collection[str] | None,
+    *,
+    ask_info: bool = True,
+    known: Discovery | None = None,
+) -> Checked:
     """Ask for the modules of `host`, and whether those of `names` (None: all) changed; records what is offered.
 
-    With `ask_info` the agent is also asked who it is. When it is due is not decided here: no wait after failures holds.
+    With `ask_info` the agent is also asked who it is. `known` is what was recorded the last time: the same offers are
+    not written again, which costs four times as much as asking for them. When a check is due is not decided here: no
+    wait after failures holds.
+
     Raises BackupError; the caller records how the check ended (`Catalog.check_done`).
     """
     with parts.connections.agent(host, now=True) as agent:
         found = discover(agent, host, check=names)
         info = agent.info() if ask_info else None
-    parts.catalog.seen(host.name, found.offers, info)
+    if info is not None or known is None or _plain(known) != _plain(found):
+        parts.catalog.seen(host.name, found.offers, info)
     stored = parts.catalog.fingerprints(host.name)
     asked = [(offer.name, offer.fingerprint) for offer in found.ready if offer.fingerprint is not None]
     same = {name for name, found_now in asked if found_now.settled and found_now.digest == stored.get(name)}
@@ -68,6 +80,10 @@ def check_host(parts: Parts, host: Host, names: Collection[str] | None, *, ask_i
         changed=tuple(name for name, _ in asked if name not in same),
         unchanged=tuple(name for name, _ in asked if name in same),
     )
+
+
+def _plain(discovery: Discovery) -> list[ModuleOffer]:
+    return [replace(offer, fingerprint=None) for offer in discovery.offers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +165,7 @@ def _task(order: PullOrder, run: str) -> Task:
         share=order.policy.share,
         timeout=int(limits.stall),
         max_file=limits.max_file_size,
+        max_total=limits.max_module_size,
         window_files=limits.batch_files,
         window_bytes=limits.batch_size,
     )

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from pyrsyncbackup_collector.clock import Clock
 from pyrsyncbackup_collector.entry import FILE, Entry
+from pyrsyncbackup_collector.errors import ModuleError
 from pyrsyncbackup_collector.pull import fetch
 from pyrsyncbackup_collector.pull.cancel import Cancel
 from pyrsyncbackup_collector.pull.compare import Comparison, Finding, Need
@@ -139,12 +140,20 @@ class _Pull:
             if finding.need is Need.CONTENT and finding.entry is not None:
                 self._progress.files_total += 1
                 self._progress.bytes_total += finding.entry.size
+                self._check_total()
             if len(findings) % 4096 == 0:
                 self._cancel.check()
                 self._tell("list")
         self._progress.entries = len(comparison.tokens)
         self._counts.same = comparison.same
         return links
+
+    def _check_total(self) -> None:
+        if self._progress.bytes_total > self._task.max_total:
+            raise ModuleError(
+                f"{self._task.host}/{self._task.module}: more than {self._task.max_total} bytes to transfer",
+                "raise `limits.max_module_size` if that is right, or exclude something",
+            )
 
     def _settle(self, findings: Spool[Finding], changes: Spool[Change], tokens: array[int], links: Links) -> set[int]:
         """Phase two: contents, window after window; fills `changes`; returns the places of what is gone after all."""

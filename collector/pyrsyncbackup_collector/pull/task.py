@@ -21,6 +21,8 @@ class Task:
     timeout: int = 600
     # The largest content that is taken.
     max_file: int = 1 << 44
+    # How much one pull may transfer.
+    max_total: int = 10 << 40
     # Kept free on the store's file system.
     reserve: int = 64 << 20
     window_files: int = 5000

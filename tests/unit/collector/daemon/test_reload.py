@@ -33,9 +33,9 @@ def test_what_cannot_change_under_running_pulls_stays_and_is_named(tmp_path: Pat
     file = tmp_path / "collector.toml"
     file.write_text(BASE)
     old = load(file)
-    file.write_text('store = "elsewhere"\ncatalog = "catalog"\nsandbox = "off"\n[limits]\npulls = 3\n')
+    file.write_text('store = "elsewhere"\ncatalog = "catalog"\nsandbox = "off"\n[limits]\npulls = 3\nidle = "9s"\n')
     found = reload.read(old)
-    assert found.kept == ("store", "sandbox")
+    assert found.kept == ("store", "sandbox", "limits.idle")
     assert (found.config.store, found.config.sandbox) == (old.store, "require")
     assert found.config.limits.pulls == 3
 
