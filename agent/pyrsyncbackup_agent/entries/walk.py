@@ -139,10 +139,11 @@ class Walk:
                         yield Entry(level.prefix + name, None, self._root_of(level, name), problem=status)
                 elif status.st_mode & _TYPE_MASK == _DIRECTORY:
                     entry, child = self._descend(stack, name, status)
+                    if child is not None:
+                        stack.append(child)  # before the entry goes out: whoever stops there must not lose it
                     if entry is not None:
                         yield entry
                     if child is not None:
-                        stack.append(child)
                         break
                 elif above:
                     yield from self._leaf_above(level, name, status)
