@@ -36,11 +36,13 @@ class _Numbers(ProgressColumn):
             listed = f" {amounts.counted(at.entries, 'entry')}" if at.entries else ""
             return screen.text(f"{at.phase}{listed}", screen.QUIET)
         parts = [f"{amounts.number(at.files_done)}/{amounts.counted(at.files_total, 'file')}"]
-        parts.append(f"{amounts.size(at.bytes_done)}/{amounts.size(at.bytes_total)}")
+        parts.append(f"{amounts.size(at.bytes_seen)}/{amounts.size(at.bytes_total)}")
         if task.speed:
             parts.append(f"{amounts.size(task.speed)}/s")
-        if task.time_remaining:
-            parts.append(f"{amounts.took(max(task.time_remaining, 1))} left")
+        if at.bytes_received >= at.bytes_total > at.bytes_done:
+            parts.append("storing")
+        elif task.time_remaining:
+            parts.append(f"{amounts.span(max(task.time_remaining, 1))} left")
         return screen.text("  ".join(parts))
 
 
@@ -77,7 +79,7 @@ class PullDisplay:
         # Many empty files have no bytes to count.
         by_bytes = at.bytes_total > 0
         total = at.bytes_total if by_bytes else at.files_total
-        self._bars.update(task, completed=at.bytes_done if by_bytes else at.files_done, total=total or None, at=at)
+        self._bars.update(task, completed=at.bytes_seen if by_bytes else at.files_done, total=total or None, at=at)
 
     def ended(self, name: str) -> None:
         """The pull of `name` is over: its bar goes."""

@@ -46,8 +46,8 @@ def pull(
         def told(result: Result) -> None:
             results.append(result)
             if not as_json:
-                for line in pull_result.lines(result, width, display.room):
-                    display.line(line)
+                # In one piece: others may end at the same moment.
+                display.line(Text("\n").join(pull_result.lines(result, width, display.room)))
 
         _run(place, wanted, display, told)
     if as_json:

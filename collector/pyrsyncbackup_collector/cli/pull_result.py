@@ -79,7 +79,7 @@ def lines(result: Result, width: int, room: int) -> list[Text]:
             head.append_text(done)
         else:
             told.append(done)
-    if result.failure is not None:
+    if result.failure is not None and result.outcome != "cancelled":
         told.append(screen.text(f"  {result.failure.cause}"))
         if result.failure.hint:
             told.append(screen.text(f"  next: {result.failure.hint}", screen.QUIET))

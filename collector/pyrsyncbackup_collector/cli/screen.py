@@ -15,6 +15,7 @@ from typing import IO
 
 import msgspec
 from rich.console import Console, JustifyMethod
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -64,6 +65,15 @@ def text(value: str | bytes | int, style: str = "") -> Text:
 def say(value: str | bytes = "", style: str = "") -> None:
     """One line of the answer."""
     out().print(text(value, style), soft_wrap=True)
+
+
+def paragraph(value: str | bytes, style: str = "") -> None:
+    """A sentence, indented and folded between words: for what nobody copies into a shell."""
+    console = out()
+    if console.is_terminal:
+        console.print(Padding(text(value, style), (0, 0, 0, 2), expand=False))
+    else:
+        say(f"  {value if isinstance(value, str) else printable(value)}", style)
 
 
 def line(*parts: Text | str) -> None:

@@ -83,12 +83,14 @@ def is_alive(daemon: DaemonView | None, now: float) -> bool:
 def _show_problem(problem: Verdict, now: float) -> None:
     since = f" since {amounts.local(problem.since)} ({amounts.span(now - problem.since)})" if problem.since else ""
     screen.line(state_text(problem.state), " ", screen.text(problem.name, screen.TITLE), screen.text(since))
-    screen.say(f"  {problem.cause}")
-    hints = [problem.hint] if problem.hint else []
+    screen.paragraph(problem.cause)
+    again = ""
     if problem.next_try is not None:
-        hints.append(f"tried again {amounts.ago(problem.next_try, now) if problem.next_try > now else 'now'}")
-    if hints:
-        screen.say(f"  next: {'; '.join(hints)}", screen.QUIET)
+        again = f"tried again {amounts.ago(problem.next_try, now) if problem.next_try > now else 'now'}"
+    if problem.hint:
+        screen.say(f"  next: {problem.hint}" + (f" ({again})" if again else ""), screen.QUIET)
+    elif again:
+        screen.say(f"  {again}", screen.QUIET)
 
 
 def _row(host: HostVerdict, now: float) -> list[Text | str]:

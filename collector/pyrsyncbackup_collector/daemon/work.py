@@ -193,7 +193,7 @@ class _Progress:
                 phase=progress.phase,
                 files_done=progress.files_done,
                 files_total=progress.files_total,
-                bytes_done=progress.bytes_done,
+                bytes_done=progress.bytes_seen,
                 bytes_total=progress.bytes_total,
             )
 

@@ -269,8 +269,9 @@ class _Pull:
             outcome, snapshot, self._counts, tuple(problems.listed), problems.total, tuple(self._quotes[:MAX_QUOTES])
         )
 
-    def _received(self, size: int) -> None:  # noqa: ARG002
+    def _received(self, size: int) -> None:
         self._cancel.check()
+        self._progress.bytes_received += size
         self._watch(self._progress)
 
     def _tell(self, phase: str) -> None:

@@ -75,6 +75,13 @@ class Progress:
     bytes_done: int = 0
     bytes_total: int = 0
     entries: int = 0
+    # Of rsync's streams: what is done comes in leaps of whole windows, this grows while they travel.
+    bytes_received: int = 0
+
+    @property
+    def bytes_seen(self) -> int:
+        """Bytes done or at least received, as a bar shows them."""
+        return max(self.bytes_done, min(self.bytes_received, self.bytes_total))
 
 
 class Watcher(Protocol):
