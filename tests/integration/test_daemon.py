@@ -167,6 +167,25 @@ def test_a_reload_takes_new_hosts_in_and_refuses_a_broken_configuration(
         assert len(collector.events("modules found", host="web1")) == 1
 
 
+def test_a_reload_ends_pulls_of_removed_hosts_and_of_no_others(
+    collector: RunningCollector, agent: RunningAgent, data: Path, tmp_path: Path
+) -> None:
+    slow = 'modules = { include = ["slow"] }'
+    agent.module("slow", data, before=[["sleep", "60"]], timeout=90)
+    collector.host("web1", agent, slow)
+    with RunningAgent(tmp_path / "second") as second, collector.start():
+        second.module("slow", data, before=[["sleep", "60"]], timeout=90)
+        collector.host("web2", second, slow)
+        collector.send(signal.SIGHUP)
+        with collector.catalog() as catalog:
+            until(lambda: len(catalog.runs(open_only=True)) == 2, 30)
+            (collector.base / "hosts.d" / "web2.toml").unlink()
+            collector.send(signal.SIGHUP)
+            until(lambda: collector.events("pull cancelled", host="web2"), 30)
+            assert collector.events("configuration reloaded", removed=1, same=1)
+            assert [run.host for run in catalog.runs(open_only=True)] == ["web1"]
+
+
 def test_sigterm_ends_a_running_pull_and_leaves_nothing_behind(
     collector: RunningCollector, agent: RunningAgent, data: Path
 ) -> None:
