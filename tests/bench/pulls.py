@@ -1,11 +1,12 @@
 """Checks and pulls beside plain `rsync -a -e ssh`, in turn, in one run, on the same data: one JSON line a figure.
 
-Usage: python -m tests.bench.pulls [CASE...]; `ratio` is ours by rsync's wall time, `goal` what it should be at most.
+Usage: python -m tests.bench.pulls [CASE...], in BENCH_DIR (default /var/tmp); `ratio` is ours by rsync's wall time, `goal` what it should be at most.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -171,7 +172,7 @@ CASES = {"host": host_of_2000_files, "small": small_files, "large": large_file, 
 
 def main() -> None:
     for name in sys.argv[1:] or CASES:
-        with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as directory:
+        with tempfile.TemporaryDirectory(prefix="bench-", dir=os.environ.get("BENCH_DIR", "/var/tmp")) as directory:
             scene = Scene(Path(directory))
             try:
                 CASES[name](scene)

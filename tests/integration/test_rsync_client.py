@@ -20,6 +20,8 @@ ODD_NAMES = [
     b"sp ace",
     b"-dash",
     b"*?[x]",
+    b"\\*",
+    b"a\\]",
     b"back\\slash",
     b'"quote"',
     b"x" * 255,

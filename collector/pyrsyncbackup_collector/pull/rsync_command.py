@@ -16,6 +16,11 @@ REMOTE_MODULE = "m"
 BRIDGE = Path(__file__).with_name("bridge.py")
 
 
+# From rsync 3.2.5 on. The client's own check of the names that it gets rejects honest ones with a backslash before a
+# wildcard, and ends the run. The sandbox and the look at what arrived stand in for it.
+REQUIRED = ("--trust-sender",)
+
+
 @dataclass(frozen=True, slots=True)
 class Fetch:
     """One run of the client: the names in `list_file` (NUL-separated, relative to the root) into `destination`."""
@@ -43,6 +48,7 @@ def client(fetch: Fetch, bridge_fd: int, rsync: str = "rsync") -> list[str]:
         "--chmod=D700,F600",
         "--blocking-io",
         "--no-motd",
+        *REQUIRED,
         f"--timeout={fetch.timeout}",
         "-e",
         bridge(bridge_fd),

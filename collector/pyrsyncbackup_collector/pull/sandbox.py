@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from pyrsyncbackup_collector.errors import SandboxUnavailable
-from pyrsyncbackup_collector.pull.rsync_command import python
+from pyrsyncbackup_collector.pull.rsync_command import REQUIRED, python
 
 LAUNCHER = Path(__file__).with_name("landlock.py")
 
@@ -138,10 +138,10 @@ def _try(sandbox: Sandbox, rsync: str) -> str | None:
         (incoming / "a").write_bytes(b"probe")
         outside = top / "outside"
         limits = Limits(file_size=1 << 20)
-        inside = _run(sandbox.wrap([rsync, str(incoming / "a"), str(incoming / "b")], incoming, limits))
+        inside = _run(sandbox.wrap([rsync, *REQUIRED, str(incoming / "a"), str(incoming / "b")], incoming, limits))
         if inside is not None or (incoming / "b").read_bytes() != b"probe":
             return inside or "rsync copied nothing"
-        _run(sandbox.wrap([rsync, str(incoming / "a"), str(outside)], incoming, limits))
+        _run(sandbox.wrap([rsync, *REQUIRED, str(incoming / "a"), str(outside)], incoming, limits))
         if outside.exists():
             return "rsync could write outside its directory"
         return _run(sandbox.wrap([python(), "-IS", "-c", _NO_NETWORK], incoming, limits))
