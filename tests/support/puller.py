@@ -10,7 +10,7 @@ from pyrsyncbackup_collector.clock import Clock, SystemClock
 from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.pull.cancel import Cancel
 from pyrsyncbackup_collector.pull.driver import Tools, plan_module, pull_module
-from pyrsyncbackup_collector.pull.report import PlannedChange, Progress, PullReport
+from pyrsyncbackup_collector.pull.report import PlannedChange, Progress, PullReport, Watcher
 from pyrsyncbackup_collector.pull.sandbox import Bubblewrap, Sandbox
 from pyrsyncbackup_collector.pull.task import Task
 from pyrsyncbackup_collector.store.store import Store
@@ -43,10 +43,13 @@ class Puller:
         """A connection to an agent."""
         return AgentClient(address, host=host, identity=self.identity, agent_certificate=certificate)
 
-    def pull(self, client: AgentClient, module: str, **task: object) -> PullReport:
-        """One pull; raises BackupError."""
-        with client.open(module) as session:
-            return pull_module(self._task(client, module, task), session, self.tools, self.cancel, self.progress.append)
+    def pull(
+        self, client: AgentClient, module: str, *, bwlimit: float = 0, watch: Watcher | None = None, **task: object
+    ) -> PullReport:
+        """One pull, at `bwlimit` bytes a second at most; raises BackupError."""
+        with client.open(module, bwlimit=bwlimit) as session:
+            told = watch or self.progress.append
+            return pull_module(self._task(client, module, task), session, self.tools, self.cancel, told)
 
     def plan(self, client: AgentClient, module: str) -> list[PlannedChange]:
         """A dry run."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pyrsyncbackup_collector.entry import Entry
-from pyrsyncbackup_collector.errors import AgentMisbehaved, StoreFull
+from pyrsyncbackup_collector.errors import AgentMisbehaved, ConnectError, StoreFull
 from pyrsyncbackup_collector.pull.cancel import Cancel
 from pyrsyncbackup_collector.pull.compare import Finding, Need
 from pyrsyncbackup_collector.pull.ledger import Ledger
@@ -124,7 +124,11 @@ class Fetcher:
         missing = self._claim(wanted, fetched)
         if missing:
             self._transfer(missing, fetched)
-            fetched.hashes.update((said.path, said) for said in self._session.hash([f.path for f in missing]))
+            try:
+                fetched.hashes.update((said.path, said) for said in self._session.hash([f.path for f in missing]))
+            except ConnectError as error:
+                # Then what broke the transfer says more than that nobody answers any more.
+                raise next((run.ended.lost for run in fetched.runs if run.ended.lost is not None), error) from error
         return fetched
 
     def _claim(self, wanted: list[Finding], fetched: Fetched) -> list[Finding]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
 
-from pyrsyncbackup_collector.errors import BackupError, TransferFailed
+from pyrsyncbackup_collector.errors import BackupError, StoreFull, TransferFailed
 from pyrsyncbackup_collector.transport.offer import DaemonExit
 
 # rsync(1), "EXIT VALUES". 23 and 24 are everyday: a file that vanished or cannot be read.
@@ -28,6 +30,9 @@ MEANINGS = {
     127: "program not found",
 }
 
+# The C library's words, in the locale that the sandbox sets.
+_NO_SPACE = os.strerror(errno.ENOSPC)
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -40,7 +45,7 @@ class Ended:
 
     def quote(self) -> str:
         """One line for people: code, meaning, last words of either side."""
-        meaning = MEANINGS.get(self.code) or (f"ended by signal {-self.code}" if self.code < 0 else "unknown exit code")
+        meaning = MEANINGS.get(self.code) or _signal(self.code) or "unknown exit code"
         words = [f"rsync exit code {self.code}: {meaning}"]
         words += [line for line in self.lines[-1:] if line]
         if self.daemon is not None and self.daemon.code != 0 and self.daemon.messages:
@@ -52,10 +57,19 @@ class Ended:
 ORDINARY = frozenset({0, 23, 24})
 
 
-def failure(ended: Ended) -> BackupError:
-    """The error for a run that brought nothing of what is there to be read."""
+def failure(ended: Ended, arrived: int = 0) -> BackupError:
+    """The error for a run that was broken off, when so many files had arrived."""
     if ended.lost is not None:
         return ended.lost
     if ended.code == 127:
         return TransferFailed("rsync is not installed on this machine", "install rsync 3.2.5 or newer")
-    return TransferFailed(f"nothing arrived: {ended.quote()}", "look at the agent's log; the next run tries again")
+    if any(_NO_SPACE in line for line in ended.lines):
+        return StoreFull(f"the store: no space for what arrives: {ended.quote()}", "make room on its file system")
+    what = f"the transfer broke off after {arrived} files" if arrived else "nothing arrived"
+    return TransferFailed(f"{what}: {ended.quote()}", "look at the agent's log; the next run goes on from here")
+
+
+def _signal(code: int) -> str:
+    """Words for a code that stands for a signal, as Python says it or, of a process in a sandbox, as a shell does."""
+    number = -code if code < 0 else code - 128
+    return f"ended by signal {number}" if 0 < number < 65 else ""

@@ -101,13 +101,13 @@ class TakeIn:
         lost: BackupError | None = None
         for run in fetched.runs:
             readable = [(path, name) for path, name in run.names if fetched.hashes[path].error is None]
-            before = len(taken.arrived)
             with Incoming(run.data) as incoming:
                 for path, name in readable:
                     self._ingest_file(incoming, path, name, fetched.hashes[path].sha256, entries[path], known, taken)
-            nothing = readable and len(taken.arrived) == before and run.ended.code not in ORDINARY
-            if run.ended.lost is not None or nothing:
-                lost = failure(run.ended)
+            left = any(path not in taken.arrived for path, _ in readable)
+            if run.ended.lost is not None or (left and run.ended.code not in ORDINARY):
+                # Broken off: nothing can be said of the files that did not arrive.
+                lost = failure(run.ended, len(taken.arrived))
         if taken.stored:
             self._objects.sync()
             self._ledger.record_objects(self._task.run, self._task.host, taken.stored)

@@ -1,0 +1,69 @@
+"""Processes that outlive the one that started them, found without looking at anybody else's."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.support.waiting import until
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes below one, children before grandchildren; those that ended and wait to be reaped are not counted."""
+    found = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                if _state(int(child)) != "Z":
+                    found.append(int(child))
+                found += descendants(int(child))
+    return found
+
+
+def command(pid: int) -> str:
+    """The command line of a process; empty if it is gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    return ""
+
+
+@contextlib.contextmanager
+def adopted() -> Iterator[Callable[[], None]]:
+    """While the block runs, orphans of our children become ours; yields what asserts that soon none is left."""
+    mine = set(descendants(os.getpid()))
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    assert prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+    def left() -> list[str]:
+        for pid in _children(os.getpid()) - mine:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        return [command(pid) for pid in descendants(os.getpid()) if pid not in mine]
+
+    def none_is_left() -> None:
+        until(lambda: not left(), timeout=15, what="the end of all processes that the killed one started")
+
+    try:
+        yield none_is_left
+    finally:
+        prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def _children(pid: int) -> set[int]:
+    return {
+        int(child)
+        for thread in Path(f"/proc/{pid}/task").iterdir()
+        for child in (thread / "children").read_text().split()
+    }
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "Z"
