@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pyrsyncbackup import identity
 
 from pyrsyncbackup_collector.cli import screen
 from pyrsyncbackup_collector.cli.hosts import HostArgument, host_app
@@ -21,8 +20,9 @@ from pyrsyncbackup_collector.errors import (
     UsageError,
 )
 from pyrsyncbackup_collector.fleet.hosts import Host
-from pyrsyncbackup_collector.transport.connections import Connections, Inspection
-from pyrsyncbackup_collector.transport.trust import key_changed
+
+if TYPE_CHECKING:
+    from pyrsyncbackup_collector.transport.connections import Connections, Inspection
 
 
 @host_app.command("trust", epilog=exit_codes(4, 5), short_help="Accept a host's keys.")
@@ -100,6 +100,10 @@ def _trust_ssh(connections: Connections, host: Host, shown: Inspection, consent:
 
 
 def _trust_agent(connections: Connections, host: Host, shown: Inspection, consent: _Consent, given: str) -> None:
+    from pyrsyncbackup import identity
+
+    from pyrsyncbackup_collector.transport.trust import key_changed
+
     certificate = shown.agent_certificate
     if certificate is None:
         raise shown.problem or BackupError(f"{host.name}: the agent shows no certificate")

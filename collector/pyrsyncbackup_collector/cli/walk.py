@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -17,9 +17,11 @@ from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.errors import BackupError
 from pyrsyncbackup_collector.fleet.hosts import Host
-from pyrsyncbackup_collector.transport.connections import Connections
 from pyrsyncbackup_collector.transport.direct import unreachable
 from pyrsyncbackup_collector.transport.offer import ModuleOffer, ModuleState
+
+if TYPE_CHECKING:
+    from pyrsyncbackup_collector.transport.connections import Connections
 
 T = TypeVar("T")
 
