@@ -53,8 +53,13 @@ def fetch(
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )
-        done = pump(session, root, ours)
-        output, _ = client.communicate(timeout=timeout)
+        try:
+            done = pump(session, root, ours)
+            output, _ = client.communicate(timeout=timeout)
+        finally:
+            if client.returncode is None:
+                client.kill()
+                client.communicate()
     return subprocess.CompletedProcess(argv, client.returncode, output), done
 
 

@@ -57,4 +57,4 @@ def test_killing_a_daemon_wakes_its_reader(tmp_path: Path) -> None:
     killer.start()
     assert daemon.receive() == b""
     killer.join()
-    assert daemon.close(10).code == -9
+    assert daemon.close(10).code != 0
