@@ -1,6 +1,7 @@
 """Checks and pulls beside plain `rsync -a -e ssh`, in turn, in one run, on the same data: one JSON line a figure.
 
-Usage: python -m tests.bench.pulls [CASE...], in BENCH_DIR (default /var/tmp); `ratio` is ours by rsync's wall time, `goal` what it should be at most.
+Usage: python -m tests.bench.pulls [CASE...], in BENCH_DIR (default /var/tmp). `ratio` is ours by rsync's wall time,
+`goal` what it should be at most.
 """
 
 from __future__ import annotations
