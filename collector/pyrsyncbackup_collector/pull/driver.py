@@ -114,6 +114,7 @@ class _Pull:
         self._problems = Problems()
         self._progress = Progress()
         self._quotes: list[str] = []
+        self._sizes: set[int] = set()
 
     def run(self) -> PullReport:
         comparison, previous = _comparison(self._task, self._tools)
@@ -140,6 +141,7 @@ class _Pull:
             if finding.need is Need.CONTENT and finding.entry is not None:
                 self._progress.files_total += 1
                 self._progress.bytes_total += finding.entry.size
+                self._sizes.add(finding.entry.size)
                 self._check_total()
             if len(findings) % 4096 == 0:
                 self._cancel.check()
@@ -159,8 +161,9 @@ class _Pull:
         """Phase two: contents, window after window; fills `changes`; returns the places of what is gone after all."""
         self._tell("transfer")
         store, ledger = self._tools.store, self._tools.ledger
+        sizes = ledger.claimable_sizes(self._task.host, self._sizes, share=self._task.share) if self._sizes else set()
         fetcher = Fetcher(
-            self._task, self._session, store.objects, ledger, self._tools.sandbox, self._incoming, self._counts,
+            self._task, self._session, store.objects, ledger, self._tools.sandbox, self._incoming, sizes, self._counts,
             self._received, self._cancel,
         )  # fmt: skip
         take_in = TakeIn(self._task, self._session, store.objects, ledger, fetcher, self._counts)

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -88,7 +89,11 @@ class Fetched:
 
 
 class Fetcher:
-    """Does the agent's part, one window at a time."""
+    """Does the agent's part, one window at a time.
+
+    `known_sizes` are the sizes (bytes) of contents that the host may claim, as of the pull's start: what it sends in
+    this pull has other names for the same sizes by the thousand, and asking for the digest of each would find nothing.
+    """
 
     def __init__(
         self,
@@ -98,6 +103,7 @@ class Fetcher:
         ledger: Ledger,
         sandbox: Sandbox,
         incoming: Path,
+        known_sizes: AbstractSet[int],
         counts: Counts,
         on_data: Callable[[int], None],
         cancel: Cancel,
@@ -108,20 +114,21 @@ class Fetcher:
         self._ledger = ledger
         self._sandbox = sandbox
         self._incoming = incoming
+        self._known_sizes = known_sizes
         self._counts = counts
         self._on_data = on_data
         self._cancel = cancel
         self._windows = 0
 
-    def fetch(self, window: list[Finding]) -> Fetched:
-        """Claim and transfer all of `window` that needs content."""
+    def fetch(self, window: list[Finding], *, again: bool = False) -> Fetched:
+        """Claim and transfer all of `window` that needs content; `again`: its content may have arrived just before."""
         self._cancel.check()
         self._windows += 1
         directory = self._incoming / f"{self._windows:06d}"
         directory.mkdir(mode=0o700)
         fetched = Fetched(window, directory)
         wanted = [finding for finding in window if finding.need is not Need.NOTHING]
-        missing = self._claim(wanted, fetched)
+        missing = self._claim(wanted, fetched, again)
         if missing:
             self._transfer(missing, fetched)
             try:
@@ -131,12 +138,10 @@ class Fetcher:
                 raise next((run.ended.lost for run in fetched.runs if run.ended.lost is not None), error) from error
         return fetched
 
-    def _claim(self, wanted: list[Finding], fetched: Fetched) -> list[Finding]:
+    def _claim(self, wanted: list[Finding], fetched: Fetched, again: bool) -> list[Finding]:
         """Ask for digests where the content may be known; return what has to be transferred."""
         task = self._task
-        sizes = {_entry(f).size for f in wanted if f.need is Need.CONTENT}
-        known_sizes = self._ledger.claimable_sizes(task.host, sizes, share=task.share) if sizes else set()
-        candidates = [f for f in wanted if f.need is Need.HASH or _entry(f).size in known_sizes]
+        candidates = [f for f in wanted if again or f.need is Need.HASH or _entry(f).size in self._known_sizes]
         if not candidates:
             return wanted
         said = {answer.path: answer for answer in self._session.hash([f.path for f in candidates])}

@@ -84,7 +84,7 @@ class TakeIn:
                         finding, entry=listed.entry, need=need, token=listed.token, young=listed.young
                     )
                 )
-        return self._round(self._fetcher.fetch(window))
+        return self._round(self._fetcher.fetch(window, again=True))
 
     def _round(self, fetched: Fetched) -> list[Settled]:
         try:
