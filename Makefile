@@ -9,12 +9,13 @@ STAMP  := $(VENV)/.installed
 $(STAMP): pyproject.toml proto/pyproject.toml agent/pyproject.toml collector/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/pip install --quiet -e ./proto -e ./agent -e ./collector --group dev
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet -e ./proto -e ./agent -e ./collector --group dev
 	touch $@
 
 demo:
 	@PYTHON="$(PYTHON)" packaging/demo/prepare.sh
-	@$(MAKE) --no-print-directory $(STAMP)
+	@[ -e $(STAMP) ] || echo "make demo: making the virtual environment $(VENV); this takes a minute, once"
+	@$(MAKE) --silent --no-print-directory $(STAMP)
 	@$(BIN)/python packaging/demo/demo.py
 
 test: $(STAMP)

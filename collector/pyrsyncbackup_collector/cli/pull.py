@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import msgspec
@@ -88,21 +88,32 @@ def _plan(place: Workplace, wanted: list[targets.Target], *, as_json: bool) -> i
             continue
         if not as_json:
             screen.say(name, screen.TITLE)
-        changes = []
-        files = size = 0
-        for change in plan:
-            if as_json:
-                changes.append(_document(change))
-            else:
-                screen.line(*_line(change))
-            if change.transfer and change.entry is not None:
-                files, size = files + 1, size + change.entry.size
-        plans.append({"name": name, "files": files, "bytes": size, "changes": changes})
-        if not as_json:
-            screen.say(f"  would look at {amounts.counted(files, 'file')}, {amounts.size(size)}", screen.QUIET)
+        try:
+            plans.append({"name": name, **_show_plan(plan, as_json=as_json)})
+        except BackupError as error:
+            failed.append(pull_result.of_error(name, "", error))
+            screen.error(f"{name}: {error.cause}", error.hint)
     if as_json:
         screen.json({"plans": plans})
     return pull_result.exit_code(failed)
+
+
+def _show_plan(plan: Iterable[PlannedChange], *, as_json: bool) -> dict[str, object]:
+    """Show the changes, or return them for JSON, with their sums."""
+    changes = []
+    files = size = total = 0
+    for change in plan:
+        total += 1
+        if as_json:
+            changes.append(_document(change))
+        else:
+            screen.line(*_line(change))
+        if change.transfer and change.entry is not None:
+            files, size = files + 1, size + change.entry.size
+    if not as_json:
+        sums = f"would transfer up to {amounts.counted(files, 'file')}, {amounts.size(size)}"
+        screen.say(f"  {sums}" if total else "  nothing differs", screen.QUIET)
+    return {"files": files, "bytes": size, "changes": changes}
 
 
 def _line(change: PlannedChange) -> list[Text]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 
@@ -76,8 +77,19 @@ def _show(hosts: Sequence[HostVerdict], problems: Sequence[Verdict], daemon: Dae
 
 
 def is_alive(daemon: DaemonView | None, now: float) -> bool:
-    """Whether the daemon said something lately."""
-    return daemon is not None and now - daemon.heartbeat < SILENCE
+    """Whether the daemon said something lately, and its process is there."""
+    return daemon is not None and now - daemon.heartbeat < SILENCE and _runs(daemon.pid)
+
+
+def _runs(pid: int) -> bool:
+    """One that was killed has no time to say so. Both are on the store's machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
 
 
 def _show_problem(problem: Verdict, now: float) -> None:
