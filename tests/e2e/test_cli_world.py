@@ -56,7 +56,9 @@ def test_from_nothing_to_a_restored_file(world):
     assert {each["state"] for each in snapshots} == {"complete"}
 
     listed = world.run("ls", "web1/site")
-    assert f"{world.site}/index.html" in listed
+    assert listed.startswith(f"{world.site}\n")
+    assert re.search(r"12 B|11 B", listed)
+    assert re.search(r"index\.html$", listed, re.MULTILINE)
     everything = world.run("ls", "web1/site", "--recursive")
     assert "\x1b" not in everything
     assert "x\\x1b[2J\\n[bold]" in everything

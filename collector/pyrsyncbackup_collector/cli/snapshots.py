@@ -130,7 +130,11 @@ def list_entries(
             return
         warn(snapshot)
         columns = [Column("MODE"), Column("OWNER"), Column("SIZE", right=True), Column("MODIFIED")]
-        screen.table([*columns, Column("PATH", fold=True)], [_entry_row(entry) for entry in found])
+        screen.table(
+            [*columns, Column("NAME", fold=True)],
+            [_entry_row(entry, top) for entry in found],
+            title=f"/{printable(top)}",
+        )
 
 
 def warn(snapshot: Snapshot) -> None:
@@ -168,12 +172,13 @@ def _below(entries: Iterable[Entry], top: bytes, *, recursive: bool) -> Iterator
             yield entry
 
 
-def _entry_row(entry: Entry) -> list[screen.Cell]:
+def _entry_row(entry: Entry, top: bytes) -> list[screen.Cell]:
     target = f" -> {printable(entry.target)}" if entry.type == SYMLINK else ""
     marks = [word for word, on in (("stale", entry.stale), ("changing", entry.changing)) if on]
     marks += [f"not read: {printable(entry.error)}"] if entry.error else []
-    path = screen.text(b"/" + entry.path)
-    path.append(target)
+    below = entry.path.removeprefix(top + b"/") if top else entry.path
+    path = screen.text(below if below != top else b"/" + top)
+    path.append("/" if entry.type == DIRECTORY else target)
     if marks:
         path.append(f"  ({', '.join(marks)})", screen.DOUBT)
     return [
