@@ -133,7 +133,7 @@ def test_unanswered_paths_are_noticed(connect, agent, monkeypatch):
 
 def pumped(session, descriptor, box):
     try:
-        box.append(session.transfer(1).run(descriptor, descriptor))
+        box.append(session.transfer(1).run(lambda: (descriptor, descriptor)))
     except errors.BackupError as error:
         box.append(error)
 
@@ -169,7 +169,7 @@ def test_a_transfer_can_be_cancelled_from_another_thread(connect, agent):
 
         def run():
             with pytest.raises(errors.Cancelled):
-                transfer.run(*[near.detach()] * 2)
+                transfer.run(lambda: tuple([near.detach()] * 2))
             box.append(True)
 
         pump = threading.Thread(target=run)
@@ -257,4 +257,4 @@ def test_an_agent_that_goes_on_after_the_client_is_stopped(connect, agent, monke
     far.close()
     descriptor = near.detach()
     with connect().open("etc") as session, pytest.raises(errors.TransferFailed, match="ended in the middle"):
-        session.transfer(1).run(descriptor, descriptor)
+        session.transfer(1).run(lambda: (descriptor, descriptor))

@@ -111,7 +111,7 @@ def test_a_transfer_ends_when_the_rsync_client_goes_away(connections, agent):
         near, far = socket.socketpair()
         box = []
         descriptor = near.detach()
-        pump = threading.Thread(target=lambda: box.append(session.transfer(1).run(descriptor, descriptor)))
+        pump = threading.Thread(target=lambda: box.append(session.transfer(1).run(lambda: (descriptor, descriptor))))
         pump.start()
         assert far.recv(100).startswith(b"@RSYNCD: ")
         far.close()

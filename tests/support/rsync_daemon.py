@@ -23,7 +23,13 @@ class LocalPump:
             f"use chroot = no\nmunge symlinks = no\n{root}{options}[m]\npath = {tree}\nread only = yes\n"
         )
 
-    def run(self, from_client: int, to_client: int, on_data: Callable[[int], None] | None = None) -> DaemonExit:
+    def run(
+        self, ends: Callable[[], tuple[int, int] | None], on_data: Callable[[int], None] | None = None
+    ) -> DaemonExit | None:
+        found = ends()
+        if found is None:
+            return None
+        from_client, to_client = found
         ours, theirs = socket.socketpair()
         with theirs:
             daemon = subprocess.Popen(

@@ -29,8 +29,14 @@ END = 60.0
 class Pump(Protocol):
     """Carries the bytes of one rsync connection to the agent's daemon and back."""
 
-    def run(self, from_client: int, to_client: int, on_data: Callable[[int], None] | None = None) -> DaemonExit:
-        """Copy both ways until both ends are done; owns and closes the descriptors; raises BackupError."""
+    def run(
+        self, ends: Callable[[], tuple[int, int] | None], on_data: Callable[[int], None] | None = None
+    ) -> DaemonExit | None:
+        """Have the daemon started, then copy both ways until both ends are done; raises BackupError.
+
+        `ends` waits for the client's two descriptors (from it, to it), which are owned and closed here; None, and None
+        is returned, if there will be none.
+        """
         ...
 
 
@@ -58,9 +64,7 @@ def run_client(
         exited: DaemonExit | None = None
         lost: BackupError | None = None
         try:
-            ends = _receive_ends(ours)
-            if ends is not None:
-                exited = pump.run(*ends, on_data)
+            exited = pump.run(lambda: _receive_ends(ours), on_data)
         except BackupError as error:
             lost = error
             _kill(process)

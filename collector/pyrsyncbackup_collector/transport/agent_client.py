@@ -383,6 +383,7 @@ class Transfer:
         self._root = root
         self._pace = Pace(session._client.clock, bwlimit)
         self._local: LocalEnd | None = None
+        self._started = threading.Event()
         self._stream: Stream | None = None
         self._cancelled = False
 
@@ -396,35 +397,47 @@ class Transfer:
         """Bytes that the rsync client sent."""
         return self._local.sent if self._local else 0
 
-    def run(self, from_client: int, to_client: int, on_data: Callable[[int], None] | None = None) -> DaemonExit:
+    def run(
+        self, ends: Callable[[], tuple[int, int] | None], on_data: Callable[[int], None] | None = None
+    ) -> DaemonExit | None:
         """Pump between the rsync client's two stream sockets and the agent's daemon until both ends are done.
 
-        Owns and closes the descriptors, which may be the same. `on_data` is told the size of each piece that comes from
-        the agent; what it raises ends the transfer. The caller's copies of the client's ends must be closed, or no end
-        of file is ever seen.
+        The agent starts its daemon while `ends` waits for the client to start; it returns the client's descriptors
+        (from it, to it; may be the same), owned and closed here, or None, as this does then. `on_data` is told the size
+        of each piece that comes from the agent; what it raises ends the transfer. The caller's copies of the client's
+        ends must be closed, or no end of file is ever seen.
         """
-        local = self._local = LocalEnd(from_client, to_client)
         timeouts = self._session._client.timeouts
         try:
             with Stream(
                 self._session,
-                lambda: self._session._stub.Transfer(self._requests(local)),
+                lambda: self._session._stub.Transfer(self._requests()),
                 timeouts.transfer_idle,
                 timeouts.transfer_total,
             ) as stream:
                 self._stream = stream
                 if self._cancelled:
                     stream.cancel()
+                found = ends()
+                if found is None:
+                    return None
+                local = self._local = LocalEnd(*found)
+                self._started.set()
                 end = self._receive(stream, local, on_data)
                 local.finish()
                 return end
         finally:
             self._pace.stop()
-            local.close()
+            self._started.set()
+            if self._local is not None:
+                self._local.close()
 
-    def _requests(self, local: LocalEnd) -> Iterator[Any]:
+    def _requests(self) -> Iterator[Any]:
         yield agent_pb2.TransferRequest(session=self._session._token, root=self._root)
-        for data in local.chunks():
+        self._started.wait()
+        if self._local is None:
+            return
+        for data in self._local.chunks():
             yield agent_pb2.TransferRequest(data=data)
         if self._stream is not None:
             self._stream.hurry(_AFTER_CLIENT)
