@@ -55,11 +55,15 @@ class Incoming:
         if directory == self._name:
             return
         self._leave()
-        for component in directory.split(b"/") if directory else ():
-            inner = os.open(component, DIRECTORY, dir_fd=self._directory)
-            if self._directory != self._top:
-                os.close(self._directory)
-            self._directory = inner
+        try:
+            for component in directory.split(b"/") if directory else ():
+                inner = os.open(component, DIRECTORY, dir_fd=self._directory)
+                if self._directory != self._top:
+                    os.close(self._directory)
+                self._directory = inner
+        except OSError:
+            self._leave()  # half of the way is nowhere
+            raise
         self._name = directory
 
     def _leave(self) -> None:

@@ -17,3 +17,15 @@ def test_a_file_of_the_top_is_found_after_one_of_a_subdirectory(tmp_path):
             assert fd is not None, name
             with open(fd, "rb") as file:
                 assert file.read() == name
+
+
+def test_a_directory_that_is_not_there_does_not_lead_elsewhere(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "f").write_bytes(b"another")
+    (tmp_path / "f").write_bytes(b"f")
+    with Incoming(tmp_path) as incoming:
+        assert incoming.open(b"b/gone/d") is None
+        fd = incoming.open(b"f")
+        assert fd is not None
+        with open(fd, "rb") as file:
+            assert file.read() == b"f"
