@@ -103,13 +103,13 @@ class LedgerTables:
             raw.executemany("INSERT OR IGNORE INTO sent VALUES (?, ?, ?)", ((host_id, row[1], row[0]) for row in rows))
             _pin(raw, pull, (row[0] for row in rows))
 
-    def known(self, digests: Collection[str]) -> set[str]:
-        """Those of `digests` that are objects with a row, whoever sent them. Says nothing about who may claim them."""
-        known = set()
+    def known(self, digests: Collection[str]) -> dict[str, int]:
+        """Sizes of those of `digests` that are objects with a row, whoever sent them; not who may claim them."""
+        known = {}
         with self._database.reading() as raw:
             for digest in digests:
-                if raw.execute("SELECT 1 FROM objects WHERE sha256 = ?", (bytes.fromhex(digest),)).fetchone():
-                    known.add(digest)
+                if row := raw.execute("SELECT size FROM objects WHERE sha256 = ?", (bytes.fromhex(digest),)).fetchone():
+                    known[digest] = row[0]
         return known
 
     def commit(

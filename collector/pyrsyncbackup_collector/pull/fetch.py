@@ -27,7 +27,7 @@ from pyrsyncbackup_collector.pull.sandbox import Limits, Sandbox
 from pyrsyncbackup_collector.pull.task import Task
 from pyrsyncbackup_collector.store.layout import remove_tree
 from pyrsyncbackup_collector.store.objects import ObjectStore
-from pyrsyncbackup_collector.transport.offer import FileHash, Listed, ModuleOffer, Root
+from pyrsyncbackup_collector.transport.offer import ErrorKind, FileHash, Listed, ModuleOffer, Root
 
 # A file of which less than one eighth is allocated goes with compression: its holes are sent as zeros.
 SPARSE = 8
@@ -37,6 +37,8 @@ BASIS = 4 << 20
 
 # How much more than listed may arrive before the agent is cut off: files grow while they are read.
 GROWTH = 64 << 20
+
+TOO_LARGE = "it is larger than max_file_size"
 
 
 class Session(Protocol):
@@ -128,6 +130,10 @@ class Fetcher:
         directory.mkdir(mode=0o700)
         fetched = Fetched(window, directory)
         wanted = [finding for finding in window if finding.need is not Need.NOTHING]
+        for finding in wanted:
+            if _entry(finding).size > self._task.max_file:
+                fetched.hashes[finding.path] = FileHash(finding.path, "", 0, 0, ErrorKind.IO, TOO_LARGE)
+        wanted = [finding for finding in wanted if finding.path not in fetched.hashes]
         missing = self._claim(wanted, fetched, again)
         if missing:
             self._transfer(missing, fetched)
@@ -148,9 +154,11 @@ class Fetcher:
         sound = [f for f in candidates if _belongs(f, said[f.path])]
         claims = [(said[f.path].sha256, _entry(f).public) for f in sound]
         granted = self._ledger.pin_claimable(task.run, task.host, claims, share=task.share) if claims else set()
+        sizes_of = self._ledger.known(granted)
         for finding in sound:
-            answer = said[finding.path]
-            if answer.sha256 in granted or (finding.before is not None and finding.before.sha256 == answer.sha256):
+            answer, before = said[finding.path], finding.before
+            own = before is not None and (before.sha256, before.size) == (answer.sha256, answer.size)
+            if own or sizes_of.get(answer.sha256) == answer.size:
                 fetched.claimed[finding.path] = answer
         unreadable = {path: answer for path, answer in said.items() if answer.error is not None}
         fetched.hashes.update(unreadable)
@@ -173,14 +181,17 @@ class Fetcher:
         """Content, its compressed copy and the old version beside it must fit before anything is asked for."""
         needed = sum(2 * min(_entry(f).size, _entry(f).allocated) for f in missing)
         needed += sum(f.before.size for f in missing if _has_basis(f) and f.before is not None)
-        room = os.statvfs(self._incoming)
-        free = room.f_bavail * room.f_frsize
+        free = self._free()
         if needed + self._task.reserve > free:
             raise StoreFull(
                 f"the store has {free >> 20} MiB free; this transfer needs up to {needed >> 20} MiB and "
                 f"{self._task.reserve >> 20} MiB are kept in reserve",
                 "free space on the store's file system",
             )
+
+    def _free(self) -> int:
+        room = os.statvfs(self._incoming)
+        return room.f_bavail * room.f_frsize
 
     def _run(self, root: Root, sparse: bool, findings: list[Finding], fetched: Fetched, directory: Path) -> None:
         """One rsync for files of one root; what arrived is in `fetched.arrived` afterwards."""
@@ -204,6 +215,12 @@ class Fetcher:
             self._on_data(received)
             if budget < 0:
                 raise AgentMisbehaved("the agent sends far more than it listed", "look at what runs on that host")
+            # What was listed as sparse, or is compressed on the way, may grow to more than was counted.
+            if self._free() < self._task.reserve:
+                raise StoreFull(
+                    f"the store has less than {self._task.reserve >> 20} MiB free in the middle of a transfer",
+                    "free space on the store's file system",
+                )
 
         pump = self._session.transfer(root.id)
         ended = run_client(

@@ -61,8 +61,11 @@ class Ledger(Protocol):
         """Make objects known, as sent by `host`, and pin them for `pull`. Call after the store's sync."""
         ...
 
-    def known(self, digests: Collection[str]) -> set[str]:
-        """Those of `digests` that are objects already, whoever sent them; says nothing about who may claim them."""
+    def known(self, digests: Collection[str]) -> dict[str, int]:
+        """Sizes (bytes) of those of `digests` that are objects already, whoever sent them.
+
+        Says nothing about who may claim them.
+        """
         ...
 
     def commit(

@@ -7,7 +7,7 @@ change token of the listing: then content and metadata belong together, and it i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -103,7 +103,7 @@ class TakeIn:
             readable = [(path, name) for path, name in run.names if fetched.hashes[path].error is None]
             with Incoming(run.data) as incoming:
                 for path, name in readable:
-                    self._ingest_file(incoming, path, name, fetched.hashes[path].sha256, entries[path], known, taken)
+                    self._ingest_file(incoming, name, fetched.hashes[path], entries[path], known, taken)
             left = any(path not in taken.arrived for path, _ in readable)
             if run.ended.lost is not None or (left and run.ended.code not in ORDINARY):
                 # Broken off: nothing can be said of the files that did not arrive.
@@ -120,24 +120,23 @@ class TakeIn:
     def _ingest_file(
         self,
         incoming: Incoming,
-        path: bytes,
         name: bytes,
-        expected: str,
+        said: FileHash,
         entry: Entry | None,
-        known: set[str],
+        known: Mapping[str, int],
         taken: Taken,
     ) -> None:
         source = incoming.open(name)
         if source is None:
             return
-        taken.arrived.add(path)
+        taken.arrived.add(said.path)
         try:
-            ingested = self._objects.ingest(source, self._task.max_file, _unneeded(expected, known))
+            ingested = self._objects.ingest(source, self._task.max_file, known.__contains__, said.sha256)
         finally:
             os.close(source)
         incoming.remove(name)
-        if ingested.sha256 == expected and entry is not None:
-            taken.agreed.add(path)
+        if (ingested.sha256, ingested.size) == (said.sha256, said.size) and entry is not None:
+            taken.agreed.add(said.path)
             taken.stored.append(StoredObject(ingested.sha256, ingested.size, ingested.stored_size, entry.public))
 
     def _settle(self, finding: Finding, fetched: Fetched, taken: Taken) -> Settled:
@@ -171,11 +170,6 @@ class TakeIn:
         self._counts.claimed_bytes += claim.size
         done = msgspec.structs.replace(entry, sha256=claim.sha256, claimed=claimed, chunks=chunks)
         return Settled(finding, done, 0 if finding.young else finding.token)
-
-
-def _unneeded(expected: str, known: set[str]) -> Callable[[str], bool]:
-    """Tells the store not to write a content that is known, or is not the expected one."""
-    return lambda sha256: sha256 != expected or sha256 in known
 
 
 def _unreadable(finding: Finding, reason: str) -> Settled:

@@ -93,11 +93,14 @@ class ObjectStore:
         with translated(self.path):
             return os.path.exists(self._place(sha256))
 
-    def ingest(self, source: int, limit: int, known: Callable[[str], bool] = _nothing_known) -> Ingested:
+    def ingest(
+        self, source: int, limit: int, known: Callable[[str], bool] = _nothing_known, expected: str = ""
+    ) -> Ingested:
         """Make an object of what the file descriptor `source` reads, from where it stands to its end.
 
         `known` tells of a digest whether its object has a row in the catalog: such an object is not written again,
         unless its file is gone. A file without a row is replaced, never trusted. Nothing is durable before `sync`.
+        A content whose digest is not the `expected` one (if any) becomes no object at all: its stored size is 0.
         More than `limit` bytes, and a file that changes while it is read, raise StoreError.
         """
         try:
@@ -105,12 +108,12 @@ class ObjectStore:
             if size > limit:
                 raise StoreError(f"a content of {size} bytes is over the limit of {limit}")
             if size <= WHOLE:
-                return self._ingest_whole(source, size, known)
-            return self._ingest_stream(source, size, known)
+                return self._ingest_whole(source, size, known, expected)
+            return self._ingest_stream(source, size, known, expected)
         except OSError as fault:
             raise translate(fault, self.path) from fault
 
-    def _ingest_whole(self, source: int, size: int, known: Callable[[str], bool]) -> Ingested:
+    def _ingest_whole(self, source: int, size: int, known: Callable[[str], bool], expected: str) -> Ingested:
         data = os.read(source, size + 1)
         if len(data) < size:
             parts = [data]
@@ -120,6 +123,8 @@ class ObjectStore:
         if len(data) != size:
             raise _changed(size, len(data))
         sha256 = hashlib.sha256(data).hexdigest()
+        if expected and sha256 != expected:
+            return Ingested(sha256, size, 0)
         if known(sha256) and (stored := self._stored_size(sha256)):
             return Ingested(sha256, size, stored)
         frame = self._local.compressor.compress(data)
@@ -136,14 +141,16 @@ class ObjectStore:
         self._publish(draft, sha256)
         return Ingested(sha256, size, len(frame))
 
-    def _ingest_stream(self, source: int, size: int, known: Callable[[str], bool]) -> Ingested:
+    def _ingest_stream(self, source: int, size: int, known: Callable[[str], bool], expected: str) -> Ingested:
         draft, file = self._new_draft("")
         try:
             try:
                 sha256, stored_size = self._compress(source, file, size)
             finally:
                 os.close(file)
-            if known(sha256) and (stored := self._stored_size(sha256)):
+            stored = 0
+            wrong = expected and sha256 != expected
+            if wrong or (known(sha256) and (stored := self._stored_size(sha256))):
                 os.unlink(draft)
                 return Ingested(sha256, size, stored)
         except BaseException:
