@@ -40,6 +40,7 @@ from pyrsyncbackup_collector.transport.offer import (
     Fingerprint,
     Listed,
     ModuleOffer,
+    ModuleState,
     Offers,
 )
 from pyrsyncbackup_collector.transport.pump import LocalEnd, Pace
@@ -62,6 +63,12 @@ _OPTIONS = (
 # Paths of a request go in messages of about this many bytes.
 _REQUEST_BYTES = 256 * 1024
 _MAX_TEXT = 200
+# An honest message of more bytes than this is one large entry and what fits in 512 kB. Decoded, an entry takes some
+# 250 bytes even if it is empty: a message full of such would take a hundred times its size.
+_DENSE = 768 * 1024
+_MAX_DENSE = 20_000
+# Protocol buffers' wire type of strings and messages.
+_LENGTH_DELIMITED = 2
 _MAX_MESSAGES = 8000
 # After the end of a lease the agent takes a moment for its `after` hooks.
 _BUSY_RETRIES = 8
@@ -86,6 +93,8 @@ class Timeouts:
     # Both rsyncs may be reading a large file before the next byte.
     transfer_idle: float = 3600
     transfer_total: float = 24 * 3600
+    # Longest waiting in all streams of one session: with many windows, each within its limits, it would have no end.
+    session: float = 7 * 24 * 3600
 
 
 # A context manager within which something else may call what it is given.
@@ -215,6 +224,7 @@ class Session:
         self.fingerprint: Fingerprint | None = None
         self._client, self._stub, self._lister, self._bwlimit = client, stub, lister, bwlimit
         self._cancelled = False
+        self._waiting_left = client.timeouts.session
         self._calls: set[Stream] = set()
         self._lease = Stream(self, lambda: stub.OpenModule(agent_pb2.OpenModuleRequest(name=module)), open_=True)
         try:
@@ -224,6 +234,8 @@ class Session:
                 raise AgentMisbehaved(f"{self.host}: the agent opened something else than {module}")
             self._token: bytes = opened.session
             self.offer: ModuleOffer = modules.offer(opened.module)
+            if self.offer.state is not ModuleState.READY:
+                raise AgentMisbehaved(f"{self.host}: the agent opened {module}, but: {self.offer.reason}")
         except BaseException:
             self._lease.close()
             raise
@@ -328,7 +340,8 @@ class Stream:
                 f"{session.host}: the connection to the agent was closed", "it is made anew"
             ) from error
         limit = self._client.timeouts.open if open_ else idle
-        self._guard: Guard = self._client.watchdog.watch(limit, limit if open_ else total, self.call.cancel)
+        self._allowed = min(limit if open_ else total, session._waiting_left)
+        self._guard: Guard = self._client.watchdog.watch(limit, self._allowed, self.call.cancel)
         session._calls.add(self)
         if session._cancelled:
             self.call.cancel()
@@ -363,6 +376,8 @@ class Stream:
     def close(self) -> None:
         """End it and forget it."""
         self.call.cancel()
+        if self in self._session._calls:
+            self._session._waiting_left -= self._guard.waited
         self._client.watchdog.forget(self._guard)
         self._session._calls.discard(self)
 
@@ -492,4 +507,25 @@ def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
 
 
 def _with_size(data: bytes) -> tuple[Any, int]:
+    if len(data) > _DENSE:
+        _check_density(data)
     return agent_pb2.ListEntriesResponse.FromString(data), len(data)
+
+
+def _check_density(data: bytes) -> None:
+    """Raise ValueError if a large message has more fields than an honest one."""
+    place = fields = 0
+    while place < len(data) and fields <= _MAX_DENSE:
+        if data[place] & 7 != _LENGTH_DELIMITED:
+            raise ValueError("not a listing")
+        length = shift = 0
+        while True:  # the length: seven bits in each byte, the lowest first
+            place += 1
+            length |= (data[place] & 0x7F) << shift
+            shift += 7
+            if data[place] < 0x80:
+                break
+        place += 1 + length
+        fields += 1
+    if fields > _MAX_DENSE:
+        raise ValueError("too many entries in one message")

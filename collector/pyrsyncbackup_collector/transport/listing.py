@@ -162,6 +162,8 @@ class EntryReader:
             ),
             entry.token,
             entry.root,
+            None,
+            entry.young,
         )  # fmt: skip
 
     def entry(self, entry: Any, path: bytes) -> Listed:
@@ -187,7 +189,7 @@ class EntryReader:
             (entry.device_major, entry.device_minor) if kind in (6, 7) else (0, 0), *text_or_bytes(link),
             self._xattrs(entry, path), entry.public, error=why,
         )  # fmt: skip
-        return Listed(value, entry.token, entry.root, error)
+        return Listed(value, entry.token, entry.root, error, entry.young)
 
     @staticmethod
     def _error(entry: Any) -> tuple[ErrorKind | None, str]:

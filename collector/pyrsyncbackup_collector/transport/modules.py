@@ -18,6 +18,8 @@ MAX_MODULES = 1000
 _MAX_ROOTS = 1000
 _MAX_NAMES = 10_000
 _MAX_RULES = 10_000
+# Rules and paths of roots stand in one line of every manifest: characters or bytes of all of them.
+_MAX_FACTS = 256 * 1024
 _MAX_TITLE = 200
 _MAX_REASON = 1000
 _MAX_DIGEST = 64
@@ -46,10 +48,14 @@ def offer(module: Any) -> ModuleOffer:
     state = _STATES.get(module.state, ModuleState.INVALID)
     reason = printable(module.reason[:_MAX_REASON])
     roots: tuple[Root, ...] = ()
+    excludes: tuple[str, ...] = ()
+    includes: tuple[str, ...] = ()
     try:
         roots = _roots(module.roots)
-        if len(module.excludes) > _MAX_RULES or len(module.includes) > _MAX_RULES:
+        rules = (*module.excludes[: _MAX_RULES + 1], *module.includes[: _MAX_RULES + 1])
+        if len(rules) > _MAX_RULES or sum(map(len, rules)) > _MAX_FACTS:
             raise AgentMisbehaved("the agent sent too many rules")
+        excludes, includes = tuple(module.excludes), tuple(module.includes)
         if state is ModuleState.READY and not roots:
             raise AgentMisbehaved("the agent calls it ready, without any root")
     except AgentMisbehaved as error:
@@ -60,8 +66,8 @@ def offer(module: Any) -> ModuleOffer:
         state=state,
         reason=reason,
         roots=roots,
-        excludes=tuple(module.excludes[:_MAX_RULES]),
-        includes=tuple(module.includes[:_MAX_RULES]),
+        excludes=excludes,
+        includes=includes,
         hints=_hints(module.hints),
         has_hooks=module.has_hooks,
         fingerprint=fingerprint(module.fingerprint) if module.HasField("fingerprint") else None,
@@ -77,6 +83,8 @@ def fingerprint(message: Any) -> Fingerprint:
 
 def _roots(messages: Any) -> tuple[Root, ...]:
     if len(messages) > _MAX_ROOTS or sum(len(m.names) + len(m.aliases) for m in messages) > _MAX_NAMES:
+        raise AgentMisbehaved("the agent sent too many roots")
+    if sum(len(m.path) + sum(map(len, m.aliases)) for m in messages) > _MAX_FACTS:
         raise AgentMisbehaved("the agent sent too many roots")
     roots = tuple(_root(message) for message in messages)
     if len({root.id for root in roots}) != len(roots):

@@ -19,6 +19,8 @@ class Guard:
         self._clock = clock
         self._idle = idle
         self._left = total
+        # Seconds that the agent was waited for so far.
+        self.waited = 0.0
         self._cancel = cancel
         self._since: float | None = None
         self.why = ""
@@ -30,7 +32,9 @@ class Guard:
     def heard(self) -> None:
         """The agent said something."""
         if self._since is not None:
-            self._left -= self._clock.monotonic() - self._since
+            waited = self._clock.monotonic() - self._since
+            self._left -= waited
+            self.waited += waited
             self._since = None
 
     def hurry(self, seconds: float) -> None:
