@@ -78,6 +78,9 @@ class Comparison:
                     if before is not None:
                         yield Finding(path, None, before)
                     continue
+                # Nothing below those that do not hold this one can come any more.
+                while self._blocked and not key.startswith(self._blocked[-1]):
+                    self._blocked.pop()
                 self._blocked.append(key + b"\0")
                 yield self._unreadable(listed, before)
                 continue

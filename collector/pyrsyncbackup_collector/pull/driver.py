@@ -62,6 +62,9 @@ class Session(fetch.Session, Protocol):
 # Ends of rsync runs that a report quotes.
 MAX_QUOTES = 25
 
+# Different sizes for which it is looked up whether they are known; a file of another size just travels.
+MAX_SIZES = 200_000
+
 
 @dataclass(frozen=True, slots=True)
 class Tools:
@@ -138,10 +141,11 @@ class _Pull:
         for finding in comparison.findings(self._session.list(), _entries(self._tools.store, previous)):
             findings.append(finding)
             links.note(finding)
-            if finding.need is Need.CONTENT and finding.entry is not None:
+            if (size := self._wanted(finding)) is not None:
                 self._progress.files_total += 1
-                self._progress.bytes_total += finding.entry.size
-                self._sizes.add(finding.entry.size)
+                self._progress.bytes_total += size
+                if len(self._sizes) < MAX_SIZES:
+                    self._sizes.add(size)
                 self._check_total()
             if len(findings) % 4096 == 0:
                 self._cancel.check()
@@ -149,6 +153,12 @@ class _Pull:
         self._progress.entries = len(comparison.tokens)
         self._counts.same = comparison.same
         return links
+
+    def _wanted(self, finding: Finding) -> int | None:
+        """Size (bytes) of the content that is to come for it; None if there is none, or none that is taken."""
+        if finding.need is not Need.CONTENT or finding.entry is None or finding.entry.size > self._task.max_file:
+            return None
+        return finding.entry.size
 
     def _check_total(self) -> None:
         if self._progress.bytes_total > self._task.max_total:
@@ -212,9 +222,9 @@ class _Pull:
             entry, problem = links.resolve(entry, finding, problem)
         else:
             links.settled(entry, finding.token)
-        if finding.need is Need.CONTENT and finding.entry is not None:
+        if (size := self._wanted(finding)) is not None:
             self._progress.files_done += 1
-            self._progress.bytes_done += finding.entry.size
+            self._progress.bytes_done += size
         if problem:
             self._problems.add(finding.path, entry, problem)
         self._count(before, entry)

@@ -10,6 +10,9 @@ from pyrsyncbackup_collector.entry import FILE, Entry
 from pyrsyncbackup_collector.errors import AgentMisbehaved
 from pyrsyncbackup_collector.pull.compare import Finding
 
+# An agent remembers 100,000; what is beyond it lists as files of their own.
+MAX_FIRST_NAMES = 200_000
+
 
 class Links:
     """Notes which first names are wanted while listing, learns their contents while settling."""
@@ -25,6 +28,8 @@ class Links:
         """Remember the first name of a further one; links and special files have no content to share."""
         if finding.entry is not None and finding.entry.link_to and finding.entry.type == FILE:
             self._wanted.add(finding.entry.link_to)
+            if len(self._wanted) > MAX_FIRST_NAMES:
+                raise AgentMisbehaved(f"the agent listed hard links to more than {MAX_FIRST_NAMES} files")
 
     def settled(self, entry: Entry, token: int) -> None:
         """The final entry of a finding that may be a first name."""
@@ -43,9 +48,10 @@ class Links:
             return msgspec.structs.replace(entry, changing=True), "its first name vanished while it was pulled"
         if first.type != FILE or first.link_to:
             raise AgentMisbehaved("the agent listed a hard link to something that is no file")
-        changed = token not in (0, finding.token) and not first.stale
+        changed = (token not in (0, finding.token) and not first.stale) or first.size != entry.size
         linked = msgspec.structs.replace(
             entry,
+            size=first.size,
             sha256=first.sha256,
             chunks=first.chunks,
             claimed=first.claimed,

@@ -9,8 +9,10 @@ from typing import Protocol
 from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.store.snapshot import Problem, Snapshot
 
-# Paths that are named in a report; what is beyond is counted.
+# Paths that are named in a report, and bytes of their names and reasons; what is beyond is counted. They stand in one
+# line of the manifest.
 MAX_PROBLEMS = 1000
+MAX_PROBLEM_BYTES = 256 << 10
 
 
 class Outcome(Enum):
@@ -98,11 +100,13 @@ class Problems:
 
     listed: list[Problem] = field(default_factory=list)
     total: int = 0
+    _bytes: int = 0
 
     def add(self, path: bytes, entry: Entry | None, reason: str) -> None:
         """One more: a path that is not in the snapshot as it is on the host; `entry` is what the snapshot has."""
         self.total += 1
-        if len(self.listed) >= MAX_PROBLEMS:
+        self._bytes += len(path) + len(reason)
+        if len(self.listed) >= MAX_PROBLEMS or self._bytes > MAX_PROBLEM_BYTES:
             return
         kind = (
             "vanished" if entry is None else "changing" if entry.changing else "stale" if entry.stale else "unreadable"

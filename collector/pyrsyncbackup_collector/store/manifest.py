@@ -40,6 +40,8 @@ _MAX_WINDOW: Final = 8 << 20
 _LEVEL: Final = 3
 _BAD_NAMES: Final = frozenset({b"", b".", b".."})
 _HEXADECIMAL: Final = "0123456789abcdef"
+# Where the integers of SQLite end: anyone can make a sparse file of eight exabytes.
+_MAX_INTEGER: Final = 2**63 - 1
 
 
 class PathField(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -400,4 +402,5 @@ class Count:
 
     def totals(self) -> Totals:
         """What passed so far."""
-        return Totals(self._entries, self._files, self._size, self._stale, self._changing, self._unreadable)
+        size = min(self._size, _MAX_INTEGER)
+        return Totals(self._entries, self._files, size, self._stale, self._changing, self._unreadable)
