@@ -67,12 +67,20 @@ def ago(moment: float | None, now: float) -> str:
 
 def local(moment: float) -> str:
     """Local date and time to the minute: 2026-11-22 21:49."""
-    return datetime.fromtimestamp(moment, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+    return _shown(moment, "%Y-%m-%d %H:%M")
 
 
 def local_seconds(moment: float) -> str:
     """Local date and time to the second."""
-    return datetime.fromtimestamp(moment, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return _shown(moment, "%Y-%m-%d %H:%M:%S")
+
+
+def _shown(moment: float, form: str) -> str:
+    """A file's time may be any number that its host made up."""
+    try:
+        return datetime.fromtimestamp(moment, tz=UTC).astimezone().strftime(form)
+    except (ValueError, OverflowError, OSError):
+        return f"@{moment:.0f}"
 
 
 def iso(moment: float | None) -> str | None:

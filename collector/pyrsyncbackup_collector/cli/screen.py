@@ -154,8 +154,13 @@ def json(document: object) -> None:
 
 
 def _ascii_controls(document: str) -> str:
-    """JSON leaves DEL and C1 controls as they are, and some terminals obey those: escape them too."""
-    return "".join(f"\\u{ord(char):04x}" if "\x7f" <= char <= "\x9f" else char for char in document)
+    """JSON leaves DEL, C1 controls and those of writing direction as they are, and terminals obey: escape them too."""
+    return "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in document)
+
+
+def _escaped(char: str) -> str:
+    units = char.encode("utf-16-be")
+    return "".join(f"\\u{int.from_bytes(units[place : place + 2]):04x}" for place in range(0, len(units), 2))
 
 
 def raw(content: bytes) -> None:
