@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pyrsyncbackup.identity import Identity
 from pyrsyncbackup_collector.catalog import Catalog
@@ -39,9 +40,9 @@ class Puller:
         self.progress: list[Progress] = []
         self._runs = 0
 
-    def client(self, address: str, certificate: bytes, host: str = "web1") -> AgentClient:
-        """A connection to an agent."""
-        return AgentClient(address, host=host, identity=self.identity, agent_certificate=certificate)
+    def client(self, address: str, certificate: bytes, host: str = "web1", **options: Any) -> AgentClient:
+        """A connection to an agent, with AgentClient's `options`."""
+        return AgentClient(address, host=host, identity=self.identity, agent_certificate=certificate, **options)
 
     def pull(
         self, client: AgentClient, module: str, *, bwlimit: float = 0, watch: Watcher | None = None, **task: object
