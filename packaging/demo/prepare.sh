@@ -5,6 +5,7 @@ set -eu
 
 PYTHON="${PYTHON:-python3}"
 PATH="$PATH:/usr/sbin:/sbin"
+export PATH
 
 missing=""
 command -v rsync >/dev/null || missing="$missing rsync"
@@ -14,13 +15,15 @@ command -v bwrap >/dev/null || missing="$missing bubblewrap"
 if command -v apt-get >/dev/null; then
     "$PYTHON" -c "import ensurepip" 2>/dev/null || missing="$missing python3-venv"
     update="apt-get update -qq"
-    install="apt-get install -qq -y --no-install-recommends"
+    install="apt-get install"
+    quietly="-qq -y --no-install-recommends"
 elif command -v dnf >/dev/null; then
     missing=$(echo "$missing" | sed 's/openssh-client/openssh-clients/')
     update=":"
-    install="dnf install -q -y"
+    install="dnf install"
+    quietly="-q -y"
 else
-    update="" install=""
+    update="" install="" quietly=""
 fi
 
 [ -n "$missing" ] || exit 0
@@ -33,5 +36,8 @@ if [ "$(id -u)" -ne 0 ]; then
     exit 1
 fi
 echo "make demo: installing$missing"
+case "$missing" in
+*openssh-server*) echo "make demo: with openssh-server the system's own sshd may start; the demo does not use it" ;;
+esac
 # shellcheck disable=SC2086 # words, on purpose
-DEBIAN_FRONTEND=noninteractive && export DEBIAN_FRONTEND && $update && $install $missing >/dev/null
+DEBIAN_FRONTEND=noninteractive && export DEBIAN_FRONTEND && $update && $install $quietly $missing >/dev/null

@@ -6,6 +6,7 @@ exit code of the error's class. A traceback is shown to nobody who did not ask f
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -50,6 +51,11 @@ def run(args: Sequence[str]) -> int:
             traceback.print_exc()
         _report(error)
         code = error.exit_code
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        screen.error(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        code = 1
     except Exception as error:  # noqa: BLE001 - the border: nobody above could say it better
         code = _unexpected(error, debug=debug)
     return _flushed(code)
@@ -66,15 +72,23 @@ def _flushed(code: int) -> int:
     except BrokenPipeError:
         return _reader_is_gone()
     except OSError as error:
-        screen.error(f"the output could not be written: {error.strerror}")
+        if code == 0:
+            screen.error(f"the output could not be written: {error.strerror}")
+        _discard_output()
         return code or 1
     return code
 
 
 def _reader_is_gone() -> int:
     """As of `| head`: nobody reads any more, which is no failure worth a word."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _discard_output()
     return 128 + signal.SIGPIPE
+
+
+def _discard_output() -> None:
+    """What is still in the buffer has nowhere to go; without this Python would try once more at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report(error: BackupError) -> None:

@@ -112,7 +112,7 @@ def _ok(what: str) -> Text:
 
 
 @app.command(epilog=exit_codes(9, 10, 11), short_help="Run the collector: checks and pulls by schedule.")
-def daemon(config: ConfigOption = NOT_GIVEN) -> None:
+def daemon(context: typer.Context, config: ConfigOption = NOT_GIVEN) -> None:
     """Check and pull by policy until SIGTERM or Ctrl-C; SIGHUP reads the configuration again.
 
     Logs go to standard error: lines for people on a terminal, JSON otherwise.
@@ -121,5 +121,5 @@ def daemon(config: ConfigOption = NOT_GIVEN) -> None:
     from pyrsyncbackup_collector import daemon as composition
     from pyrsyncbackup_collector import logs
 
-    logs.configure()
+    logs.configure(level="debug" if context.find_root().params.get("debug") else "info")
     composition.run(place.config)
