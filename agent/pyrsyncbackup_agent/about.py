@@ -9,13 +9,8 @@ import platform
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from pyrsyncbackup_agent import __version__
-
-# Both ends included. A new number is needed when an old peer would misunderstand, not for new fields.
-PROTOCOL_MIN: Final = 1
-PROTOCOL_MAX: Final = 1
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import grpc
 import structlog
+from pyrsyncbackup import PROTOCOL_MAX, PROTOCOL_MIN
 from pyrsyncbackup.proof import proof
 from pyrsyncbackup.v1 import agent_pb2 as pb
 from pyrsyncbackup.v1 import agent_pb2_grpc as stubs
 
 from pyrsyncbackup_agent import entries, errors, messages
-from pyrsyncbackup_agent.about import PROTOCOL_MAX, PROTOCOL_MIN, About
+from pyrsyncbackup_agent.about import About
 from pyrsyncbackup_agent.slots import peer_certificate
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ _Request = TypeVar("_Request")
 _T = TypeVar("_T")
 
 
-class BadRequest(Exception):
+class _BadRequest(Exception):
     """The client's request makes no sense; the text says why."""
 
 
@@ -160,7 +161,7 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
             else:
                 later = next(rest, None)
                 if later is not None and later.paths:
-                    raise BadRequest("the paths must begin in the first message")
+                    raise _BadRequest("the paths must begin in the first message")
                 walk = entries.Walk(lease.tree, lease.attributes, stopped)
                 yield from messages.listings(walk)
                 if walk.fingerprint is not None:
@@ -211,7 +212,7 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
         """Read the first request of a stream, and hold its lease's call for as long as the stream lasts."""
         first: Any = next(request_iterator, None)
         if first is None:
-            raise BadRequest("the stream ended before its first message")
+            raise _BadRequest("the stream ended before its first message")
         lease = self._leases.find(first.session, peer_certificate(context))
         with lease.call(context.cancel):
             yield lease, first, request_iterator
@@ -243,7 +244,7 @@ def _statuses(context: grpc.ServicerContext) -> Iterator[None]:
         yield
     except errors.AgentError as error:
         _abort(context, _CODES.get(type(error), grpc.StatusCode.INTERNAL), str(error))
-    except BadRequest as error:
+    except _BadRequest as error:
         _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
     except Exception as error:
         # grpc raises a bare Exception itself, in `abort` and when the client is gone.

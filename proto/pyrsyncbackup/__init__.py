@@ -2,6 +2,7 @@
 
 import re
 
+# Both ends included. A new number is needed when an old peer would misunderstand, not for new fields.
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
 

@@ -29,7 +29,7 @@ class Place:
     alias: bytes = b""
 
 
-class NotFollowed(Exception):
+class _NotFollowed(Exception):
     """A link on the way cannot be trusted, or leads nowhere."""
 
 
@@ -45,7 +45,7 @@ def resolve(path: bytes, trusted: frozenset[int]) -> tuple[list[Place], str]:
         return [Place(b"")], ""
     try:
         parent = walk.enter(wanted.split(b"/")[:-1])
-    except NotFollowed as reason:
+    except _NotFollowed as reason:
         return [], str(reason)
     name = wanted.rpartition(b"/")[2]
     status = os.lstat(_absolute(parent, name))
@@ -58,8 +58,8 @@ def resolve(path: bytes, trusted: frozenset[int]) -> tuple[list[Place], str]:
         target = Place(_joined(walk.enter([name])), alias=wanted)
     except NotADirectoryError:
         target = Place(_joined(walk.here[:-1]), walk.here[-1], alias=wanted)
-    except (NotFollowed, FileNotFoundError) as reason:
-        note = str(reason) if isinstance(reason, NotFollowed) else f"{_shown(wanted)} leads nowhere"
+    except (_NotFollowed, FileNotFoundError) as reason:
+        note = str(reason) if isinstance(reason, _NotFollowed) else f"{_shown(wanted)} leads nowhere"
         return places, note
     if walk.here[:1] and walk.here[0] in MADE_UP:
         return places, f"the link {_shown(wanted)} leads into /{os.fsdecode(walk.here[0])}, so it is not followed"
@@ -125,9 +125,9 @@ class _Walk:
         shown = _shown(_join(self.here, name))
         self._links += 1
         if self._links > MAX_LINKS:
-            raise NotFollowed(f"{shown}: too many links")
+            raise _NotFollowed(f"{shown}: too many links")
         if link.st_uid not in self._trusted:
-            raise NotFollowed(f"the link {shown} belongs to user {link.st_uid}, so it is not followed")
+            raise _NotFollowed(f"the link {shown} belongs to user {link.st_uid}, so it is not followed")
         self._check_directories(shown)
         return os.readlink(_absolute(self.here, name))
 
@@ -142,7 +142,7 @@ class _Walk:
                 writable = 0
             if status.st_uid not in self._trusted or writable:
                 where = _shown(b"/".join(directory))
-                raise NotFollowed(f"the link {shown} is not followed: others can write to {where}")
+                raise _NotFollowed(f"the link {shown} is not followed: others can write to {where}")
 
 
 def _aliased(place: Place, wanted: bytes) -> Place:
