@@ -43,11 +43,6 @@ class Settings:
     file: Path | None = None
 
     @property
-    def listen_host(self) -> str:
-        """The address of `listen`, without brackets."""
-        return self.listen.rpartition(":")[0].strip("[]")
-
-    @property
     def listen_port(self) -> int:
         """The port of `listen`."""
         return int(self.listen.rpartition(":")[2])

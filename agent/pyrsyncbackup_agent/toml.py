@@ -57,10 +57,6 @@ class Table:
         """Report `text` about `key`."""
         self.problems.append(f"{self._where}{key}: {text}")
 
-    def has(self, key: str) -> bool:
-        """Whether the key is set."""
-        return key in self._values
-
     def text(self, key: str, default: str = "") -> str:
         """A non-empty string."""
         value = self._take(key)

@@ -70,11 +70,6 @@ def local(moment: float) -> str:
     return _shown(moment, "%Y-%m-%d %H:%M")
 
 
-def local_seconds(moment: float) -> str:
-    """Local date and time to the second."""
-    return _shown(moment, "%Y-%m-%d %H:%M:%S")
-
-
 def _shown(moment: float, form: str) -> str:
     """A file's time may be any number that its host made up."""
     try:

@@ -39,18 +39,6 @@ def duration_or_off(value: object) -> float | None:
     return None if value == "off" else duration(value)
 
 
-def show_duration(seconds: float | None) -> str:
-    """The shortest way to write `seconds` (whole ones) so that `duration` reads it again; None is "off"."""
-    if seconds is None:
-        return "off"
-    rest, parts = max(1, round(seconds)), []
-    for unit, length in _SECONDS.items():
-        count, rest = divmod(rest, length)
-        if count:
-            parts.append(f"{count}{unit}")
-    return "".join(parts)
-
-
 def size(value: object) -> int:
     """Bytes of 4096, "4096", "64K", "1.5GiB"; units are powers of 1024."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:

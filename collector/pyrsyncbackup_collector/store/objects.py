@@ -88,11 +88,6 @@ class ObjectStore:
         """Where the object of that digest lies, or would."""
         return Path(self._place(sha256))
 
-    def has(self, sha256: str) -> bool:
-        """Whether there is a file of that name. That does not make it known: it may be empty after a power loss."""
-        with translated(self.path):
-            return os.path.exists(self._place(sha256))
-
     def ingest(
         self, source: int, limit: int, known: Callable[[str], bool] = _nothing_known, expected: str = ""
     ) -> Ingested:

@@ -103,11 +103,6 @@ class Store:
         """Close."""
         self.close()
 
-    @property
-    def locked(self) -> bool:
-        """Whether this process may write."""
-        return self._lock is not None
-
     # Transfers in progress
 
     def incoming(self, pull: str) -> Path:

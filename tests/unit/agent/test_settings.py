@@ -66,13 +66,10 @@ def test_paths_are_relative_to_the_file_and_identity_follows_state() -> None:
     assert read.module_dirs == (Path("/srv/m"), Path("/n"))
 
 
-@pytest.mark.parametrize(
-    ("listen", "host", "port"),
-    [("127.0.0.1:0", "127.0.0.1", 0), ("[::1]:9737", "::1", 9737), ("localhost:65535", "localhost", 65535)],
-)
-def test_addresses_to_listen_on(listen: str, host: str, port: int) -> None:
+@pytest.mark.parametrize(("listen", "port"), [("127.0.0.1:0", 0), ("[::1]:9737", 9737), ("localhost:65535", 65535)])
+def test_addresses_to_listen_on(listen: str, port: int) -> None:
     read = settings.parse(f'listen = "{listen}"'.encode(), Path("/x"))
-    assert (read.listen_host, read.listen_port) == (host, port)
+    assert (read.listen, read.listen_port) == (listen, port)
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1", ":9737", "::1:9737", "a b:1", "127.0.0.1:65536", "h:-1"])

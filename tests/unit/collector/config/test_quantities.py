@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pyrsyncbackup_collector.config import quantities
 
 
@@ -20,11 +18,6 @@ def test_a_duration_is_read(text: str, seconds: float) -> None:
 def test_what_is_no_duration_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match=r"is not a duration|is out of range"):
         quantities.duration(text)
-
-
-@given(st.integers(min_value=1, max_value=100 * 365 * 86400))
-def test_what_is_shown_is_read_again(seconds: int) -> None:
-    assert quantities.duration(quantities.show_duration(seconds)) == seconds
 
 
 @pytest.mark.parametrize(

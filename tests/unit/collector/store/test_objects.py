@@ -129,13 +129,13 @@ def test_a_damaged_object_is_never_taken_for_its_content(
 
 def test_a_missing_object_is_named(objects: ObjectStore) -> None:
     digest = "ab" * 32
-    assert not objects.has(digest)
+    assert not objects.place(digest).exists()
     for read in (lambda: objects.read(digest, 1), lambda: objects.open(digest)):
         with pytest.raises(StoreDamaged, match=f"object {digest} is missing"):
             read()
     for bad in ("", "..", "ab", "AB" * 32, "/" * 64):
         with pytest.raises(StoreDamaged, match="not a SHA-256"):
-            objects.has(bad)
+            objects.place(bad)
 
 
 def test_many_threads_may_write_at_a_time(objects: ObjectStore) -> None:
