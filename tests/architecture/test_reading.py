@@ -5,7 +5,7 @@ import ast
 from tests.support import source
 
 BAGS = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers", "shared", "tools"}
-MOST_LINES = 500
+MOST_LINES = 560
 MOST_LINES_OF_A_FUNCTION = 60
 
 

@@ -56,7 +56,7 @@ class Scene:
         return {path.removeprefix(prefix): entry for path, entry in found.items() if path.startswith(prefix)}
 
     def stored(self, content: bytes) -> bool:
-        return self.puller.store.objects.has(hashlib.sha256(content).hexdigest())
+        return self.puller.store.objects.place(hashlib.sha256(content).hexdigest()).exists()
 
     def close(self) -> None:
         for close in reversed(self.closing):

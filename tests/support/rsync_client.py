@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -52,14 +53,18 @@ def fetch(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         try:
             done = pump(session, root, ours)
             output, _ = client.communicate(timeout=timeout)
         finally:
             if client.returncode is None:
-                client.kill()
+                # The bridge too: it holds the pipe whose end is waited for.
+                os.killpg(client.pid, signal.SIGKILL)
                 client.communicate()
+            # Wakes gRPC's thread, which may still be reading the requests.
+            ours.shutdown(socket.SHUT_RDWR)
     return subprocess.CompletedProcess(argv, client.returncode, output), done
 
 
