@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import grpc
 from pyrsyncbackup import identity
 from pyrsyncbackup.v1 import agent_pb2 as pb
 
@@ -38,6 +39,7 @@ class HostileAgent(PlainAgent):
         self.module = pb.Module(name=module, title="Data", state=pb.MODULE_STATE_READY, roots=[pb.Root(id=1, path=TOP)])
         self.modules = [self.module]
         self.fingerprint: pb.Fingerprint | None = None
+        self.info: dict[str, str] = {}
         # What it says: replace, change or add entries; a digest for a path; None as digest: the honest one.
         self.bend: Callable[[list[pb.Entry]], Iterable[pb.Entry]] = lambda entries: entries
         self.digest: Callable[[bytes], pb.FileHash | None] = lambda path: None
@@ -46,16 +48,22 @@ class HostileAgent(PlainAgent):
         self.passing: Passage = lambda data: data
         self.sender: Callable[[Iterator[pb.TransferRequest]], Iterator[pb.TransferResponse]] | None = None
         self.last_words = "done"
+        # Called when a module is opened; may abort.
+        self.opening: Callable[[grpc.ServicerContext], object] = lambda context: None
         self.hashed: list[bytes] = []
         self.transfers = 0
         self._folder = folder
 
     # What it says
 
+    def GetInfo(self, request, context):
+        return pb.GetInfoResponse(**({"name": "evil", "version": "1"} | self.info), protocol_min=1, protocol_max=1)
+
     def ListModules(self, request, context):
         return pb.ListModulesResponse(modules=[m for m in self.modules if not request.names or m.name in request.names])
 
     def OpenModule(self, request, context):
+        self.opening(context)
         ended = threading.Event()
         context.add_callback(ended.set)
         offered = next(module for module in self.modules if module.name == request.name)
