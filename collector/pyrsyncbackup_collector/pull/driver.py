@@ -59,6 +59,13 @@ class Session(fetch.Session, Protocol):
         ...
 
 
+# Files that are transferred in the first window; the next ones grow, so that taking in begins soon and few runs of
+# rsync do for many files.
+FIRST_WINDOW = 512
+
+# Findings in a window, whether they need content or not.
+MAX_WINDOW = 50_000
+
 # Ends of rsync runs that a report quotes.
 MAX_QUOTES = 25
 
@@ -193,14 +200,16 @@ class _Pull:
     def _windows(self, findings: Iterable[Finding]) -> Iterator[list[Finding]]:
         window: list[Finding] = []
         files = size = 0
+        most = min(FIRST_WINDOW, self._task.window_files)
         for finding in findings:
             window.append(finding)
             if finding.need is not Need.NOTHING and finding.entry is not None:
                 files += 1
                 size += finding.entry.size
-            if files >= self._task.window_files or size >= self._task.window_bytes or len(window) >= 50_000:
+            if files >= most or size >= self._task.window_bytes or len(window) >= MAX_WINDOW:
                 yield window
                 window, files, size = [], 0, 0
+                most = min(2 * most, self._task.window_files)
         if window:
             yield window
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pyrsyncbackup_collector.entry import Entry
-from pyrsyncbackup_collector.errors import AgentMisbehaved, ConnectError, StoreFull
+from pyrsyncbackup_collector.errors import AgentMisbehaved, StoreFull
 from pyrsyncbackup_collector.pull.cancel import Cancel
 from pyrsyncbackup_collector.pull.compare import Finding, Need
 from pyrsyncbackup_collector.pull.ledger import Ledger
@@ -75,8 +75,8 @@ class Run:
 class Fetched:
     """A window after the agent did its part.
 
-    `claimed` are digests of contents that need no transfer; `hashes` what the agent says of everything else that was
-    wanted, after the transfer; `runs` are the runs of rsync, with the directory that each filled and its names.
+    `claimed` are digests of contents that need no transfer; `hashes` what the agent said of contents that
+    cannot be had; `runs` are the runs of rsync, with the directory that each filled and its names.
     """
 
     window: list[Finding]
@@ -137,11 +137,6 @@ class Fetcher:
         missing = self._claim(wanted, fetched, again)
         if missing:
             self._transfer(missing, fetched)
-            try:
-                fetched.hashes.update((said.path, said) for said in self._session.hash([f.path for f in missing]))
-            except ConnectError as error:
-                # Then what broke the transfer says more than that nobody answers any more.
-                raise next((run.ended.lost for run in fetched.runs if run.ended.lost is not None), error) from error
         return fetched
 
     def _claim(self, wanted: list[Finding], fetched: Fetched, again: bool) -> list[Finding]:

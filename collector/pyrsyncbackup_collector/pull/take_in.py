@@ -6,14 +6,15 @@ change token of the listing: then content and metadata belong together, and it i
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
 from pyrsyncbackup_collector.entry import FILE, Entry
-from pyrsyncbackup_collector.errors import BackupError
+from pyrsyncbackup_collector.errors import BackupError, ConnectError
 from pyrsyncbackup_collector.pull.compare import Finding, Need
 from pyrsyncbackup_collector.pull.fetch import Fetched, Fetcher, Session
 from pyrsyncbackup_collector.pull.incoming import Incoming
@@ -23,6 +24,9 @@ from pyrsyncbackup_collector.pull.report import Counts
 from pyrsyncbackup_collector.pull.task import Task
 from pyrsyncbackup_collector.store.objects import ObjectStore
 from pyrsyncbackup_collector.transport.offer import ErrorKind, FileHash
+
+# Files whose digests are asked for ahead of taking them in.
+BATCH = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +101,13 @@ class TakeIn:
         """Make objects of what arrived and agrees with the agent's digest, and make them known."""
         taken = Taken()
         entries = {finding.path: finding.entry for finding in fetched.window}
-        known = self._ledger.known({answer.sha256 for answer in fetched.hashes.values() if answer.sha256})
+        answers = self._session.hash([path for run in fetched.runs for path, _ in run.names])
         lost: BackupError | None = None
         for run in fetched.runs:
-            readable = [(path, name) for path, name in run.names if fetched.hashes[path].error is None]
             with Incoming(run.data) as incoming:
-                for path, name in readable:
-                    self._ingest_file(incoming, name, fetched.hashes[path], entries[path], known, taken)
-            left = any(path not in taken.arrived for path, _ in readable)
+                for start in range(0, len(run.names), BATCH):
+                    self._ingest_batch(incoming, run.names[start : start + BATCH], answers, fetched, entries, taken)
+            left = any(path not in taken.arrived for path, _ in run.names if fetched.hashes[path].error is None)
             if run.ended.lost is not None or (left and run.ended.code not in ORDINARY):
                 # Broken off: nothing can be said of the files that did not arrive.
                 lost = failure(run.ended, len(taken.arrived))
@@ -116,6 +119,27 @@ class TakeIn:
         self._counts.sent_files += len(taken.stored)
         self._counts.sent_bytes += sum(item.size for item in taken.stored)
         return taken
+
+    def _ingest_batch(
+        self,
+        incoming: Incoming,
+        names: list[tuple[bytes, bytes]],
+        answers: Iterator[FileHash],
+        fetched: Fetched,
+        entries: Mapping[bytes, Entry | None],
+        taken: Taken,
+    ) -> None:
+        """Take in some files of a run while the agent hashes the next ones."""
+        try:
+            said = list(itertools.islice(answers, len(names)))
+        except ConnectError as error:
+            # What broke a transfer says more than that nobody answers any more.
+            raise next((run.ended.lost for run in fetched.runs if run.ended.lost is not None), error) from error
+        fetched.hashes.update((answer.path, answer) for answer in said)
+        known = self._ledger.known({answer.sha256 for answer in said if answer.sha256})
+        for answer, (path, name) in zip(said, names, strict=True):
+            if answer.error is None:
+                self._ingest_file(incoming, name, answer, entries[path], known, taken)
 
     def _ingest_file(
         self,

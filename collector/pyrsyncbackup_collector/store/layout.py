@@ -108,6 +108,9 @@ def create(path: Path) -> Format:
         path.chmod(0o700)
         for name in (OBJECTS, MANIFESTS, INCOMING):
             make_directory(path / name)
+        for number in range(256):
+            (path / OBJECTS / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
+        sync_directory(path / OBJECTS)
         text = resources.files(__package__).joinpath("README.txt").read_bytes()
         write_durably(path / README, text)
         value = Format(FORMAT_NAME, FORMAT_VERSION, uuid.uuid4().hex)
