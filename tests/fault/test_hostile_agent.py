@@ -278,6 +278,20 @@ def test_calling_private_content_public_opens_it_to_nobody_but_those_that_have_i
     assert granted == {digests[1][0]}
 
 
+def test_what_was_written_into_a_public_file_after_the_listing_is_not_taken_for_public(scene):
+    """On an honest host too: the file was readable when listed, and closed before the secret was put in."""
+    agent = scene.host("busy", {b"a": b"secret"})
+    public = file(TOP + b"/a", b"before", public=True, mode=0o644)
+    agent.bend = lambda e: [*e[:2], public, file(TOP + b"/b", b"before", link_to=TOP + b"/a", public=True)]
+    scene.pull("busy")
+    entry, link = scene.entries("busy")[b"a"], scene.entries("busy")[b"b"]
+    assert (entry.changing, entry.public, link.public) == (True, False, False)
+    assert link.sha256 == entry.sha256 == hashlib.sha256(b"secret").hexdigest()
+    claim = (entry.sha256, True)
+    assert scene.puller.catalog.pin_claimable("other-run", "third", [claim], share=True) == set()
+    assert scene.puller.catalog.pin_claimable("other-run", "busy", [claim], share=True) == {entry.sha256}
+
+
 def test_a_hard_link_reaches_nothing_but_the_same_snapshot(scene):
     agent = with_private_content_of_another_host(scene)
     agent.bend = lambda e: [*e[:2], file(TOP + b"/l", SECRET, link_to=TOP + b"/key"), *e[2:]]

@@ -56,6 +56,7 @@ class Links:
             chunks=first.chunks,
             claimed=first.claimed,
             changing=first.changing or changed,
+            public=entry.public and not first.changing and not changed,
             stale=first.stale,
         )
         return linked, "changed while it was pulled" if changed else problem

@@ -100,13 +100,13 @@ class TakeIn:
     def _ingest(self, fetched: Fetched) -> Taken:
         """Make objects of what arrived and agrees with the agent's digest, and make them known."""
         taken = Taken()
-        entries = {finding.path: finding.entry for finding in fetched.window}
+        findings = {finding.path: finding for finding in fetched.window}
         answers = self._session.hash([path for run in fetched.runs for path, _ in run.names])
         lost: BackupError | None = None
         for run in fetched.runs:
             with Incoming(run.data) as incoming:
                 for start in range(0, len(run.names), BATCH):
-                    self._ingest_batch(incoming, run.names[start : start + BATCH], answers, fetched, entries, taken)
+                    self._ingest_batch(incoming, run.names[start : start + BATCH], answers, fetched, findings, taken)
             left = any(path not in taken.arrived for path, _ in run.names if fetched.hashes[path].error is None)
             if run.ended.lost is not None or (left and run.ended.code not in ORDINARY):
                 # Broken off: nothing can be said of the files that did not arrive.
@@ -126,7 +126,7 @@ class TakeIn:
         names: list[tuple[bytes, bytes]],
         answers: Iterator[FileHash],
         fetched: Fetched,
-        entries: Mapping[bytes, Entry | None],
+        findings: Mapping[bytes, Finding],
         taken: Taken,
     ) -> None:
         """Take in some files of a run while the agent hashes the next ones."""
@@ -139,14 +139,14 @@ class TakeIn:
         known = self._ledger.known({answer.sha256 for answer in said if answer.sha256})
         for answer, (path, name) in zip(said, names, strict=True):
             if answer.error is None:
-                self._ingest_file(incoming, name, answer, entries[path], known, taken)
+                self._ingest_file(incoming, name, answer, findings[path], known, taken)
 
     def _ingest_file(
         self,
         incoming: Incoming,
         name: bytes,
         said: FileHash,
-        entry: Entry | None,
+        finding: Finding,
         known: Mapping[str, int],
         taken: Taken,
     ) -> None:
@@ -159,9 +159,11 @@ class TakeIn:
         finally:
             os.close(source)
         incoming.remove(name)
+        entry = finding.entry
         if (ingested.sha256, ingested.size) == (said.sha256, said.size) and entry is not None:
             taken.agreed.add(said.path)
-            taken.stored.append(StoredObject(ingested.sha256, ingested.size, ingested.stored_size, entry.public))
+            public = entry.public and said.token == finding.token
+            taken.stored.append(StoredObject(ingested.sha256, ingested.size, ingested.stored_size, public))
 
     def _settle(self, finding: Finding, fetched: Fetched, taken: Taken) -> Settled:
         entry = finding.entry
@@ -182,7 +184,8 @@ class TakeIn:
             return _without_content(finding, entry)
         done = msgspec.structs.replace(entry, sha256=answer.sha256, size=answer.size)
         if answer.token != finding.token or answer.size != entry.size:
-            done = msgspec.structs.replace(done, changing=True)
+            # Public was what it held when it was listed; what it holds now need not be.
+            done = msgspec.structs.replace(done, changing=True, public=False)
             return Settled(finding, done, problem="kept changing while it was pulled")
         return Settled(finding, done, 0 if finding.young else finding.token)
 
