@@ -52,3 +52,8 @@ def test_counts_agree_with_their_noun():
 def test_json_times_are_utc_with_milliseconds():
     assert amounts.iso(0.25) == "1970-01-01T00:00:00.250Z"
     assert amounts.iso(None) is None
+
+
+@pytest.mark.parametrize("moment", [1 << 61, -(1 << 61), 1e300])
+def test_a_moment_beyond_the_calendar_is_told_as_its_number(moment):
+    assert amounts.local(moment) == f"@{moment:.0f}"

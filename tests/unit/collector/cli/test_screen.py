@@ -69,3 +69,12 @@ def test_json_is_one_document_in_which_no_control_character_is_raw(capsys):
     shown = capsys.readouterr().out
     assert json.loads(shown) == {"name": "\x1b[2J\x9b2J\x7f"}
     assert not any(0x7F <= ord(char) <= 0x9F or char == "\x1b" for char in shown)
+
+
+def test_json_escapes_marks_of_writing_direction_and_stays_the_same_document(capsys):
+    value = "\u202eesrever\u2066 \u2028 \U000e0001 \u00e4\u4e2d \U0001f604"
+    screen.json({"name": value})
+    shown = capsys.readouterr().out
+    assert json.loads(shown) == {"name": value}
+    assert "\u00e4\u4e2d \U0001f604" in shown
+    assert not any(char in shown for char in "\u202e\u2066\u2028\U000e0001")

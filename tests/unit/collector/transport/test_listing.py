@@ -124,3 +124,10 @@ def test_digests_answer_what_was_asked():
     ):
         with pytest.raises(AgentMisbehaved):
             hashed(answers, deque(asked))
+
+
+def test_an_entry_that_is_too_young_for_its_token_arrives_as_such():
+    reader = EntryReader(ROOTS)
+    link = entry(b"a/c", LINK, target=b"b", young=True, token=9)
+    listed = reader.whole([A, entry(b"a/b", young=True, token=8), link, entry(b"a/d", token=7)])
+    assert [(item.token, item.young) for item in listed[1:]] == [(8, True), (9, True), (7, False)]
