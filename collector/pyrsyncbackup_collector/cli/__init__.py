@@ -35,6 +35,7 @@ def run(args: Sequence[str]) -> int:
     from pyrsyncbackup_collector.cli.commands import app
 
     debug = "--debug" in args
+    screen.typed_config.set("")
     # What a command has to say it says itself; the daemon sets its own level.
     logs.configure(level="debug" if debug else "critical")
     try:

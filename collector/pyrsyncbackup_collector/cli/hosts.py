@@ -88,12 +88,13 @@ def show(name: HostArgument, as_json: JsonOption = False, config: ConfigOption =
         screen.json({**_document(place, host, verdict), "agent": agent})
         return
     pin = place.pinned_fingerprint(name)
+    untrusted = screen.as_typed(f"not pinned: `pyrsyncbackup host trust {name}`")
     screen.facts(
         [
             ("host", screen.text(name, screen.TITLE)),
             ("state", state_text(verdict.worst)),
             ("reached by", reached_by(host)),
-            ("agent's key", pin or screen.text(f"not pinned: pyrsyncbackup host trust {name}", screen.DOUBT)),
+            ("agent's key", pin or screen.text(untrusted, screen.DOUBT)),
             ("agent", f"version {agent['version']}, rsync {agent['rsync_version']}" if agent else "not asked yet"),
             ("system", f"{agent['os']}, {agent['kernel']}" if agent else ""),
             ("seen", amounts.ago(verdict.last_seen, now)),

@@ -7,6 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
+from pyrsyncbackup_collector.cli import screen
+
 DEFAULT_CONFIG: Final = Path("/etc/pyrsyncbackup/collector.toml")
 CONFIG_VARIABLE: Final = "PYRSYNCBACKUP_CONFIG"
 
@@ -27,7 +29,7 @@ _MEANINGS: Final = {
     10: "the store cannot be used",
     11: "the catalog cannot be used",
     12: "the target cannot take what is restored",
-    PARTIAL: "partly done: each path that could not be read is listed",
+    PARTIAL: "partly done: what is missing is listed",
     130: "stopped by Ctrl-C or SIGTERM",
 }
 
@@ -46,10 +48,14 @@ NOT_GIVEN: Final = Path("/dev/null/no-config-given")
 
 def _nearest(context: typer.Context, value: Path) -> Path:
     """The command's own --config, else the one before the command, else the environment's, else the default."""
+    top = context.find_root()
+    before = top.params.get("config")
+    source = top.get_parameter_source("config")
+    typed = value if value != NOT_GIVEN else before if source is not None and source.name == "COMMANDLINE" else None
+    screen.typed_config.set(str(typed) if isinstance(typed, Path) else "")
     if value != NOT_GIVEN:
         return value
-    root = context.find_root().params.get("config")
-    return root if isinstance(root, Path) else DEFAULT_CONFIG
+    return before if isinstance(before, Path) else DEFAULT_CONFIG
 
 
 ConfigOption = Annotated[

@@ -82,7 +82,7 @@ def lines(result: Result, width: int, room: int) -> list[Text]:
     if result.failure is not None and result.outcome != "cancelled":
         told.append(screen.text(f"  {result.failure.cause}"))
         if result.failure.hint:
-            told.append(screen.text(f"  next: {result.failure.hint}", screen.QUIET))
+            told.append(screen.text(f"  next: {screen.as_typed(result.failure.hint)}", screen.QUIET))
     for path, reason in result.problems[:SHOWN_PROBLEMS]:
         told.append(Text.assemble("  ", screen.text(b"/" + path), ": ", screen.text(reason, screen.DOUBT)))
     total = result.run.problems if result.run else 0

@@ -8,8 +8,11 @@ in a pipe there are plain, aligned lines without end-of-line blanks and without 
 from __future__ import annotations
 
 import contextlib
+import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import IO
 
@@ -25,6 +28,10 @@ from pyrsyncbackup_collector.entry import printable
 UNLIMITED = 10_000
 
 GOOD, BAD, DOUBT, QUIET, TITLE = "green", "red", "yellow", "dim", "bold"
+
+# The --config that was typed, or nothing: what we tell somebody to type next has to say it, too.
+typed_config: ContextVar[str] = ContextVar("typed_config", default="")
+_OUR_COMMAND = re.compile(r"\bpyrsyncbackup (?=[a-z])(?!init\b)")
 
 
 Cell = Text | str
@@ -82,9 +89,17 @@ def line(*parts: Text | str) -> None:
     out().print(Text.assemble(*pieces), soft_wrap=True)
 
 
-def note(value: str | bytes, style: str = QUIET) -> None:
+def as_typed(sentence: str) -> str:
+    """`sentence` with each of our commands in it as this user has to type it: with the --config of this call."""
+    config = typed_config.get()
+    return (
+        _OUR_COMMAND.sub(lambda _: f"pyrsyncbackup --config {shlex.quote(config)} ", sentence) if config else sentence
+    )
+
+
+def note(value: str, style: str = QUIET) -> None:
     """One line about the work, on stderr: it stays apart from the answer."""
-    err().print(text(value, style), soft_wrap=True)
+    err().print(text(as_typed(value), style), soft_wrap=True)
 
 
 def error(cause: str, hint: str = "") -> None:
@@ -92,7 +107,7 @@ def error(cause: str, hint: str = "") -> None:
     console = err()
     console.print(Text.assemble(("error: ", f"bold {BAD}"), text(cause)), soft_wrap=True)
     if hint:
-        console.print(Text.assemble(("  next: ", "bold"), text(hint)), soft_wrap=True)
+        console.print(Text.assemble(("  next: ", "bold"), text(as_typed(hint))), soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True)

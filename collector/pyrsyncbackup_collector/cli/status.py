@@ -62,8 +62,8 @@ def _show(hosts: Sequence[HostVerdict], problems: Sequence[Verdict], daemon: Dae
     if problems:
         screen.say()
     columns = [Column("HOST"), Column("STATE"), Column("MODULES", fold=True), Column("CHECKED"), Column("LAST PULL")]
-    screen.table(columns, [_row(host, now) for host in hosts])
     if hosts:
+        screen.table(columns, [_row(host, now) for host in hosts])
         screen.say()
     screen.say(_summary(hosts, problems), f"bold {screen.BAD}" if problems else f"bold {screen.GOOD}")
     if is_alive(daemon, now):
@@ -100,7 +100,7 @@ def _show_problem(problem: Verdict, now: float) -> None:
     if problem.next_try is not None:
         again = f"tried again {amounts.ago(problem.next_try, now) if problem.next_try > now else 'now'}"
     if problem.hint:
-        screen.say(f"  next: {problem.hint}" + (f" ({again})" if again else ""), screen.QUIET)
+        screen.say(f"  next: {screen.as_typed(problem.hint)}" + (f" ({again})" if again else ""), screen.QUIET)
     elif again:
         screen.say(f"  {again}", screen.QUIET)
 

@@ -15,7 +15,7 @@ from pyrsyncbackup_collector.errors import Cancelled
 SERVICE = "pyrsyncbackup.v1.AgentService"
 
 
-@host_app.command("tunnel", epilog=exit_codes(4, 5, 130), short_help="Open a way to an agent for other programs.")
+@host_app.command("tunnel", epilog=exit_codes(4, 5), short_help="Open a way to an agent for other programs.")
 def tunnel(name: HostArgument, config: ConfigOption = NOT_GIVEN) -> None:
     """Open a tunnel to a host's agent, print command lines for grpcurl and buf, and keep it open until Ctrl-C.
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyrsyncbackup_collector import config as configuration
+from pyrsyncbackup_collector.cli import amounts
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.config import Config, Policy
-from pyrsyncbackup_collector.errors import ConfigError, StoreReadOnly
+from pyrsyncbackup_collector.errors import ConfigError, StoreMissing, StoreReadOnly
 from pyrsyncbackup_collector.fleet.hosts import Fleet
 
 if TYPE_CHECKING:
@@ -58,6 +59,12 @@ class Workplace:
 
         if (self.config.store / "format.json").exists():
             return False
+        if self.config.catalog.exists():
+            # An empty store in the place of one that is not mounted would be filled as if nothing had ever been there.
+            raise StoreMissing(
+                f"no store at {self.config.store}, but its catalog is there: {self.config.catalog}",
+                "mount the store's file system; for a new, empty store move the catalog away first",
+            )
         Store.create(self.config.store)
         return True
 
@@ -67,6 +74,7 @@ class Workplace:
 
         if self.config.catalog.exists():
             return False
+        self.config.catalog.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.store() as store:
             Catalog.create(self.config.catalog, store.id).close()
         return True
@@ -85,12 +93,12 @@ class Workplace:
             if not os.access(store.path, os.W_OK):
                 raise StoreReadOnly(f"{store.path} cannot be written by this user", "run it as the store's owner")
             count = sum(1 for _ in store.modules())
-            return f"{store.path}: {count} modules with snapshots"
+            return f"{store.path}: {amounts.counted(count, 'module')} with snapshots"
 
     def try_catalog(self) -> str:
         """That the catalog belongs to the store; raises CatalogError."""
         with self.catalog() as catalog:
-            return f"{catalog.path}: {len(catalog.snapshots())} snapshots"
+            return f"{catalog.path}: {amounts.counted(len(catalog.snapshots()), 'snapshot')}"
 
     def try_sandbox(self) -> str:
         """That rsync can be run in a sandbox; raises SandboxUnavailable."""
@@ -149,6 +157,9 @@ class Workplace:
         wanted = reference.parse(text)
         with self.store() as store:
             known = store.snapshots(wanted.host, wanted.module)
+            if not known:
+                # A host that was removed keeps its snapshots; one with neither is a slip of the pen.
+                self.fleet.host(wanted.host)
             snapshot = reference.resolve(wanted, known, SystemClock().now())
             with store.reading(snapshot):
                 yield store, snapshot

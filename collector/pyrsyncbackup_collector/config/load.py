@@ -43,9 +43,19 @@ class _Source:
         self.problems.append(f"{place}: {key}: {text}" if key else f"{place}: {text}")
 
 
+_NO_FILE = (
+    "name the right one with --config FILE or the environment's PYRSYNCBACKUP_CONFIG; "
+    "where there is none yet, `pyrsyncbackup init DIR` writes it"
+)
+
+
 def load(path: Path) -> Config:
     """The configuration of `path` and the hosts.d beside it. Raises ConfigError with all problems."""
     path = path.absolute()
+    if not path.exists():
+        raise ConfigError([f"{path}: does not exist"], _NO_FILE)
+    if path.is_dir():
+        raise ConfigError([f"{path}: is a directory"], f"name the file in it: {path}/collector.toml")
     source = _Source(path)
     main = _read(source, CollectorFile)
     problems = source.problems
@@ -68,7 +78,7 @@ def _read(source: _Source, model: type[M]) -> M | None:
         text = source.path.read_text(encoding="utf-8")
         raw = tomllib.loads(text)
     except FileNotFoundError:
-        source.problem((), "does not exist; `pyrsyncbackup init DIR` writes a first configuration")
+        source.problem((), "does not exist")
         return None
     except OSError as error:
         source.problem((), f"cannot be read: {error.strerror}")

@@ -1,13 +1,15 @@
 """What holds for every command."""
 
 import re
+import stat
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 
 import pytest
 import typer
 from pyrsyncbackup_collector import cli
-from pyrsyncbackup_collector.cli import options
+from pyrsyncbackup_collector.cli import first_steps, options
 from pyrsyncbackup_collector.cli.commands import app
 
 DOCUMENTATION = Path(__file__).parents[4] / "docs" / "cli.md"
@@ -90,3 +92,70 @@ def test_init_makes_what_is_missing_and_keeps_what_is_there(tmp_path, capsys):
 
 def test_the_default_of_the_documentation_is_the_one_in_use():
     assert str(options.DEFAULT_CONFIG) in DOCUMENTATION.read_text()
+
+
+@pytest.mark.parametrize(
+    ("directory", "options", "store", "catalog"),
+    [
+        ("/etc/pyrsyncbackup", {}, "/var/lib/pyrsyncbackup/store", "/var/lib/pyrsyncbackup/catalog.sqlite"),
+        ("/etc/second", {}, "/var/lib/second/store", "/var/lib/second/catalog.sqlite"),
+        ("/home/me/backup", {}, "store", "catalog.sqlite"),
+        ("/etc/pyrsyncbackup", {"store": "/srv/b"}, "/srv/b", "/var/lib/pyrsyncbackup/catalog.sqlite"),
+    ],
+)
+def test_init_puts_data_where_the_system_has_it(directory, options, store, catalog):
+    chosen = {name: Path(value) for name, value in options.items()}
+    places = first_steps._places(Path(directory), chosen.get("store"), chosen.get("catalog"))
+    assert set(places.values()) == {f'store = "{store}"', f'catalog = "{catalog}"'}
+    template = resources.files(cli).joinpath("collector.toml").read_text(encoding="utf-8")
+    assert all(default in template for default in places)
+
+
+def test_init_takes_places_for_store_and_catalog_once(tmp_path, capsys):
+    place, store, catalog = tmp_path / "etc", tmp_path / "data" / 'st"ore', tmp_path / "other" / "index.sqlite"
+    words = ["init", str(place), "--store", str(store), "--catalog", str(catalog)]
+    assert cli.run(words) == 0
+    assert (store / "format.json").exists()
+    assert catalog.exists()
+    assert cli.run(["status", "--config", str(place / "collector.toml")]) == 0
+    capsys.readouterr()
+    assert cli.run(words) == 2
+    assert "collector.toml is there already" in capsys.readouterr().err
+
+
+def test_init_makes_no_new_store_where_the_catalog_tells_of_another_one(tmp_path, capsys):
+    assert cli.run(["init", str(tmp_path)]) == 0
+    (tmp_path / "store").rename(tmp_path / "unmounted")
+    assert cli.run(["init", str(tmp_path)]) == 10
+    assert "but its catalog is there" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_file_of_an_invitation_is_for_its_owner_alone(tmp_path):
+    assert cli.run(["init", str(tmp_path)]) == 0
+    file = tmp_path / "invitation.txt"
+    file.touch(mode=0o644)
+    with file.open("w") as output:
+        first_steps._only_for_the_owner(output)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("form", ["before", "after", "environment"])
+def test_the_next_step_can_be_typed_as_it_is_shown(form, tmp_path, capsys, monkeypatch):
+    place = tmp_path / "two words"
+    assert cli.run(["init", str(place)]) == 0
+    (place / "hosts.d" / "web.toml").write_text('[[host]]\nname = "web1"\n')
+    config = str(place / "collector.toml")
+    monkeypatch.setenv("PYRSYNCBACKUP_CONFIG", config if form == "environment" else "/none")
+    words = ["ls", "web1/etc"]
+    arguments = {"before": ["--config", config, *words], "after": [*words, "--config", config], "environment": words}
+    capsys.readouterr()
+    assert cli.run(arguments[form]) == 4
+    typed = "" if form == "environment" else f" --config '{config}'"
+    assert f"next: make one with `pyrsyncbackup{typed} pull web1/etc`" in capsys.readouterr().err
+
+
+def test_a_host_that_never_was_has_no_advice_to_pull_it(tmp_path, capsys):
+    assert cli.run(["init", str(tmp_path)]) == 0
+    assert cli.run(["ls", "web1/etc", "--config", str(tmp_path / "collector.toml")]) == 4
+    assert "error: no host is called web1\n" in capsys.readouterr().err

@@ -112,14 +112,18 @@ def test_all_problems_of_all_files_come_at_once(tmp_path: Path) -> None:
 
 def test_a_missing_file_names_the_command_that_makes_one(tmp_path: Path) -> None:
     file = tmp_path / "collector.toml"
-    assert problems(file) == [f"{file}: does not exist; `pyrsyncbackup init DIR` writes a first configuration"]
+    with pytest.raises(ConfigError, match="does not exist") as missing:
+        load(file)
+    assert "`pyrsyncbackup init DIR` writes it" in missing.value.hint
+
+
+def test_a_directory_in_place_of_the_file_is_told_with_the_file_in_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a directory") as refused:
+        load(tmp_path)
+    assert refused.value.hint == f"name the file in it: {tmp_path}/collector.toml"
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "collector.toml"
     file.write_bytes(b'store = "\xff"\n')
     assert problems(file) == [f"{file}: is not UTF-8 text"]
-
-
-def test_a_directory_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
-    assert problems(tmp_path) == [f"{tmp_path}: cannot be read: Is a directory"]
