@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import shlex
+import stat
+import sys
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import typer
 from pyrsyncbackup import valid_name
@@ -13,7 +19,7 @@ from rich.text import Text
 
 from pyrsyncbackup_collector.cli import amounts, screen
 from pyrsyncbackup_collector.cli.app import app
-from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, exit_codes
+from pyrsyncbackup_collector.cli.options import CONFIG_VARIABLE, DEFAULT_CONFIG, NOT_GIVEN, ConfigOption, exit_codes
 from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.errors import BackupError, UsageError
 
@@ -21,38 +27,65 @@ from pyrsyncbackup_collector.errors import BackupError, UsageError
 @app.command(epilog=exit_codes(10, 11), short_help="Write a first configuration, make keys and store.")
 def init(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the configuration goes.")],
+    store: Annotated[Path | None, typer.Option("--store", metavar="DIR", help="Where the store goes.")] = None,
+    catalog: Annotated[Path | None, typer.Option("--catalog", metavar="FILE", help="Where the catalog goes.")] = None,
 ) -> None:
     """Write a commented configuration to DIR, and make keys, store and catalog.
 
+    Store and catalog go beside the configuration; for a DIR in /etc into the directory of the same name in /var/lib.
     What is there already is kept: run it again after changing `store` in the new collector.toml, for example.
     """
     directory = directory.absolute()
+    file = directory / "collector.toml"
+    if (store or catalog) and file.exists():
+        raise UsageError(f"{file} is there already", "change `store` and `catalog` in it, then run this again without")
+    places = _places(directory, store, catalog)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         (directory / "hosts.d").mkdir(mode=0o700, exist_ok=True)
-        _template("collector.toml", directory / "collector.toml")
+        _template("collector.toml", file, places)
         if not any((directory / "hosts.d").iterdir()):
-            _template("hosts.toml", directory / "hosts.d" / "hosts.toml")
+            _template("hosts.toml", directory / "hosts.d" / "hosts.toml", {})
     except OSError as error:
         raise BackupError(f"cannot write the configuration: {error.filename}: {error.strerror}") from error
-    place = Workplace.load(directory / "collector.toml")
+    place = Workplace.load(file)
     _made(place.make_keys(), "keys", place.config.state)
     _made(place.make_store(), "store", place.config.store)
     _made(place.make_catalog(), "catalog", place.config.catalog)
     screen.say()
     screen.say("Next:", screen.TITLE)
-    screen.say(f"  add a host to {directory / 'hosts.d' / 'hosts.toml'}")
-    screen.say(f"  export PYRSYNCBACKUP_CONFIG={directory / 'collector.toml'}")
+    if file != DEFAULT_CONFIG:
+        screen.say(f"  export {CONFIG_VARIABLE}={shlex.quote(str(file))}")
+    screen.say(f"  add a host to {directory / 'hosts.d' / 'hosts.toml'}, then: pyrsyncbackup check")
     screen.say("  pyrsyncbackup invitation HOST > FILE")
-    screen.say("  and on the host: pyrsyncbackup-agent accept FILE")
-    screen.say("  pyrsyncbackup host trust HOST")
+    screen.say("  on the host: pyrsyncbackup-agent accept FILE")
+    screen.say("  pyrsyncbackup host trust HOST, then: pyrsyncbackup pull HOST")
 
 
-def _template(name: str, target: Path) -> None:
+def _places(directory: Path, store: Path | None, catalog: Path | None) -> dict[str, str]:
+    """What the template has for store and catalog -> what this configuration gets."""
+    data = Path()
+    if directory.parent == Path("/etc"):
+        data = Path("/var/lib") / directory.name
+    return {
+        'store = "store"': f"store = {_toml(store.absolute() if store else data / 'store')}",
+        'catalog = "catalog.sqlite"': f"catalog = {_toml(catalog.absolute() if catalog else data / 'catalog.sqlite')}",
+    }
+
+
+def _toml(path: Path) -> str:
+    # A JSON string is a TOML string.
+    return json.dumps(str(path), ensure_ascii=False)
+
+
+def _template(name: str, target: Path, changes: Mapping[str, str]) -> None:
     if target.exists():
         _made(False, "configuration", target)
         return
-    target.write_text(resources.files(__package__).joinpath(name).read_text(encoding="utf-8"), encoding="utf-8")
+    text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    for default, chosen in changes.items():
+        text = text.replace(default, chosen, 1)
+    target.write_text(text, encoding="utf-8")
     _made(True, "configuration", target)
 
 
@@ -79,7 +112,15 @@ def invitation(
     from pyrsyncbackup_collector.transport.invitations import invite
 
     os.umask(0o077)
+    _only_for_the_owner(sys.stdout)
     screen.raw(invite(place.config.state, host, name).format().encode())
+
+
+def _only_for_the_owner(output: IO[str]) -> None:
+    """The shell that made the file for `>` knew nothing of a secret: take the others' permissions away."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISREG(os.fstat(output.fileno()).st_mode):
+            os.fchmod(output.fileno(), 0o600)
 
 
 @app.command(epilog=exit_codes(9, 10, 11), short_help="Try everything that the configuration names.")

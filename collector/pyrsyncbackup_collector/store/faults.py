@@ -9,7 +9,7 @@ from types import TracebackType
 
 from pyrsyncbackup_collector.errors import StoreError, StoreFull, StoreMissing, StoreReadOnly
 
-NOT_MOUNTED = "is its file system mounted? `pyrsyncbackup init` makes a new store"
+NOT_MOUNTED = "is its file system mounted? Where there never was one, `pyrsyncbackup init DIR` makes it"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENODEV, errno.ENOTCONN})
