@@ -254,9 +254,7 @@ def _accept(arguments: Arguments) -> int:
     print(f"collector {accepted.name} is trusted{again}: {accepted.fingerprint}")
     print(f"this agent is {loaded.name}: {own.fingerprint}")
     where = f"127.0.0.1:{loaded.listen_port}"
-    print(
-        "For the way through SSH, this line in authorized_keys of the user that the collector logs in as allows that:"
-    )
+    print("To let it in through SSH, add this line to the authorized_keys of the user it logs in as:")
     print(f'restrict,port-forwarding,permitopen="{where}" {printable(accepted.ssh_public_key)}')
     return 0
 

@@ -67,6 +67,8 @@ def test_from_nothing_to_a_restored_file(world):
     assert world.run("cat", "web1/site@1", page) == "hello\nworld\n"
     shown = world.run("diff", "web1/site@1", "web1/site@latest")
     assert "    -world\n    +moon\n" in shown
+    assert "no differences" in world.run("diff", "web1/site@1", "web1/site@1", page)
+    world.run("diff", "web1/site@1", "web1/site@2", "/nowhere", codes=(4,))
 
     world.run("restore", "web1/site@1", page, "--to", "out")
     assert (world.folder / "out" / page.lstrip("/")).read_text() == "hello\nworld\n"

@@ -12,10 +12,11 @@ from rich.text import Text
 from pyrsyncbackup_collector.cli import amounts, screen
 from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOption, exit_codes
-from pyrsyncbackup_collector.cli.snapshots import RefArgument, document, stored_path, warn
+from pyrsyncbackup_collector.cli.snapshots import RefArgument, document, not_in, stored_path, warn
 from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.entry import Entry, printable
 from pyrsyncbackup_collector.store.difference import MAX_TEXT, Difference, differences, text_difference
+from pyrsyncbackup_collector.store.snapshot import Snapshot
 from pyrsyncbackup_collector.store.store import Store
 
 _MARKS = {
@@ -56,6 +57,8 @@ def diff(
             for each in differences(store.entries(old), store.entries(new))
             if not wanted or each.path == wanted or each.path.startswith(wanted + b"/")
         ]
+        if wanted and not found:
+            _must_be_there(store, old, new, wanted)
         if as_json:
             screen.json({"before": document(old), "after": document(new), "differences": list(map(_document, found))})
             return
@@ -64,6 +67,12 @@ def diff(
         for each in found:
             _show(store, each, brief=brief)
     _summary(found)
+
+
+def _must_be_there(store: Store, old: Snapshot, new: Snapshot, path: bytes) -> None:
+    """Raise NotFound for a path of neither snapshot: "no differences" would be taken for an answer."""
+    if not any(entry.path == path for snapshot in (new, old) for entry in store.entries(snapshot)):
+        raise not_in(new, path)
 
 
 def _show(store: Store, difference: Difference, *, brief: bool) -> None:

@@ -24,7 +24,7 @@ from pyrsyncbackup_collector.store.restore_report import RestoreReport
 def restore(
     ref: RefArgument,
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where to; made 0700 if it is not there.")],
-    paths: Annotated[list[str] | None, typer.Argument(metavar="PATH...", show_default=False)] = None,
+    paths: Annotated[list[str] | None, typer.Argument(metavar="PATH", show_default=False)] = None,
     special: Annotated[
         bool, typer.Option("--special", help="Also devices, set-id bits and file capabilities.")
     ] = False,

@@ -44,7 +44,7 @@ def select(entries: Iterable[Entry], paths: Sequence[bytes]) -> list[Entry]:
                 candidates.append(path)
     for path in wanted:
         if path not in found:
-            raise NotFound(f"{printable(path)} is not in the snapshot", _near(path, candidates))
+            raise NotFound(f"/{printable(path)} is not in the snapshot", _near(path, candidates))
     return chosen
 
 
@@ -61,5 +61,5 @@ def _near(path: bytes, candidates: list[bytes]) -> str:
     close = difflib.get_close_matches(path.decode("utf-8", "surrogateescape"), texts, n=3, cutoff=0.7)
     near = list(dict.fromkeys([*same[:3], *(texts[text] for text in close)]))
     if not near:
-        return "list it with `pyrsyncbackup ls`"
-    return "did you mean " + " or ".join(printable(each) for each in near[:3]) + "?"
+        return "`pyrsyncbackup ls HOST/MODULE` shows what is"
+    return "did you mean " + " or ".join(f"/{printable(each)}" for each in near[:3]) + "?"

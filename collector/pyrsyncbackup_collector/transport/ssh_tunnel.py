@@ -271,7 +271,8 @@ def _channel_failure(error: Exception, host: Host) -> ConnectError:
     if isinstance(error, paramiko.ChannelException) and error.code == 1:
         return SshRefused(
             f"{host.name}: the SSH server forbids {host.ssh.user} to forward to port {host.agent_port}",
-            "allow it with `AllowTcpForwarding local` and `port-forwarding` in authorized_keys",
+            f'in authorized_keys it needs `port-forwarding,permitopen="127.0.0.1:{host.agent_port}"`, '
+            "in sshd_config `AllowTcpForwarding local`",
         )
     if isinstance(error, paramiko.ChannelException):
         return AgentUnreachable(

@@ -475,9 +475,9 @@ def test_hard_links_hold_together_without_their_first_name(tmp_path: Path, conte
 @pytest.mark.parametrize(
     ("path", "hint"),
     [
-        (b"nginx.conf", "did you mean etc/nginx/nginx.conf?"),
-        (b"etc/host", "did you mean etc/hosts?"),
-        (b"var/\n", "list it with `pyrsyncbackup ls`"),
+        (b"nginx.conf", "did you mean /etc/nginx/nginx.conf?"),
+        (b"etc/host", "did you mean /etc/hosts?"),
+        (b"var/\n", "`pyrsyncbackup ls HOST/MODULE` shows what is"),
     ],
 )
 def test_an_unknown_path_stops_before_anything_is_done(
