@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterable
 from hashlib import blake2b
 
-from pyrsyncbackup_agent.entries.entry import Entry, Problem, problem
+from pyrsyncbackup_agent.entries.entry import REPLACED, Entry, Problem, problem
 
 # A ctime younger than this may be that of a second change in the same clock tick: ext4 ticks at 4-10 ms, network
 # file systems and FAT at up to 2 s.
@@ -55,7 +55,8 @@ class Attributes:
             try:
                 target = os.readlink(base + name)
             except OSError as error:
-                trouble = problem(error)
+                # EINVAL: it is no link any more.
+                trouble = REPLACED if error.errno == errno.EINVAL else problem(error)
         if status.st_nlink > 1 and not stat.S_ISDIR(mode):
             link_to = self._link(path, status)
         xattrs: tuple[tuple[bytes, bytes], ...] = ()
