@@ -102,8 +102,8 @@ class Comparison:
 
     def _unreadable(self, listed: Listed, before: Entry | None) -> Finding:
         entry, problem = listed.entry, listed.entry.error
-        if before is None or before.type == UNKNOWN or (before.type == FILE and not before.sha256):
-            # Never readable so far: its name and the reason are all there is.
+        if before is None or _never_read(before):
+            # Its name and the reason are all there is.
             return Finding(entry.path, entry, before, position=self._place(0), problem=problem)
         if entry.type == DIRECTORY and before.type == DIRECTORY:
             # Its own metadata could be read, what is in it could not.
@@ -144,6 +144,13 @@ class Comparison:
     def _place(self, token: int) -> int:
         self.tokens.append(token)
         return len(self.tokens) - 1
+
+
+def _never_read(before: Entry) -> bool:
+    """Whether no snapshot holds anything of what is in it."""
+    if before.type == DIRECTORY:
+        return bool(before.error) and not before.stale
+    return before.type == UNKNOWN or (before.type == FILE and not before.sha256)
 
 
 class _Cursor:
