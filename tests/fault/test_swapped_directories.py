@@ -91,7 +91,7 @@ class World:
         """Nothing secret is anywhere, and every end is told in words, with the paths."""
         store = self.puller.store
         for digest in self.secrets():
-            assert not store.objects.has(digest)
+            assert not store.objects.place(digest).exists()
         ours = os.fsencode(self.module)[1:]
         for host in self.hosts:
             for snapshot in store.snapshots(host, "srv"):
