@@ -6,15 +6,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 from tests.support.agent import RunningAgent
 from tests.support.rsync_client import arrived, fetch
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    data = tmp_path / "data"
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = tmp_path_factory.mktemp("transfer") / "data"
     (data / "sub").mkdir(parents=True)
     (data / "a").write_text("one")
     (data / "sub" / "b").write_text("two")
@@ -24,9 +25,9 @@ def data(tmp_path: Path) -> Path:
     return data
 
 
-@pytest.fixture
-def agent(tmp_path: Path, data: Path) -> Iterator[RunningAgent]:
-    agent = RunningAgent(tmp_path / "agent")
+@pytest.fixture(scope="module")
+def agent(data: Path) -> Iterator[RunningAgent]:
+    agent = RunningAgent(data.parent / "agent")
     agent.module("data", data, exclude=["*.log"])
     with agent:
         yield agent
@@ -91,12 +92,13 @@ def test_ten_megabytes_pass_unchanged(agent: RunningAgent, data: Path, tmp_path:
     assert arrived(tmp_path / "incoming") == {b"large": content}
 
 
-def test_a_root_that_was_exchanged_for_a_link_is_not_served(agent: RunningAgent, data: Path, tmp_path: Path) -> None:
-    import grpc
-
-    with agent.session("data") as session:
-        data.rename(tmp_path / "moved")
-        data.symlink_to("/etc")
+def test_a_root_that_was_exchanged_for_a_link_is_not_served(agent: RunningAgent, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    agent.module("exchanged", root)
+    with agent.session("exchanged") as session:
+        root.rename(tmp_path / "moved")
+        root.symlink_to("/etc")
         with pytest.raises(grpc.RpcError) as caught:
             fetch(session, 1, [b"hostname"], tmp_path / "incoming")
     assert "something else took its place" in caught.value.details()

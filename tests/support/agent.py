@@ -99,7 +99,11 @@ class RunningAgent:
                 stderr=log,
                 env=os.environ | self.environment,
             )
-        until(lambda: self._ready(self.process), timeout=20, what=f"the agent to start, see {self.log_file}")
+        try:
+            until(lambda: self._ready(self.process), timeout=60, what=f"the agent to start, see {self.log_file}")
+        except BaseException:
+            self.stop(signal.SIGKILL)
+            raise
         return self
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = 30) -> int:

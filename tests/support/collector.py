@@ -81,7 +81,11 @@ class RunningCollector:
                 env=os.environ | self.environment,
             )
         if ready:
-            until(lambda: self._is_ready(already), timeout=30, what=f"the daemon to start, see {self.log_file}")
+            try:
+                until(lambda: self._is_ready(already), timeout=60, what=f"the daemon to start, see {self.log_file}")
+            except BaseException:
+                self.stop(signal.SIGKILL)
+                raise
         return self
 
     def send(self, number: int) -> None:

@@ -75,7 +75,11 @@ class Sshd:
             self._process = subprocess.Popen(
                 [program, "-D", "-e", "-f", config], stdin=subprocess.DEVNULL, stderr=log, start_new_session=True
             )
-        until(self._listens)
+        try:
+            until(self._listens)
+        except BaseException:
+            self.kill()
+            raise
 
     def _listens(self) -> bool:
         assert self._process is not None
