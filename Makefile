@@ -19,7 +19,7 @@ demo:
 	@$(BIN)/python packaging/demo/demo.py
 
 test: $(STAMP)
-	$(BIN)/pytest -n 2 $(ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 test-agent-alone: .venv-agent/.installed
 	.venv-agent/bin/pytest -n 2 tests/unit/agent tests/unit/proto tests/agent_alone $(ARGS)
@@ -46,12 +46,25 @@ $(PROTOC_VENV)/.installed: pyproject.toml
 	$(PROTOC_VENV)/bin/pip install --quiet --group generate
 	touch $@
 
-proto: $(PROTOC_VENV)/.installed
-	$(PROTOC_VENV)/bin/python -m grpc_tools.protoc --proto_path=proto --python_out=proto --pyi_out=proto --grpc_python_out=proto \
-	  proto/pyrsyncbackup/v1/agent.proto proto/pyrsyncbackup/v1/relay.proto
+PROTOS   := pyrsyncbackup/v1/agent.proto pyrsyncbackup/v1/relay.proto
+# $(call generate,DIRECTORY)
+generate  = $(PROTOC_VENV)/bin/python -m grpc_tools.protoc --proto_path=proto \
+	  --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) $(PROTOS)
 
-check-generated: proto
-	git diff --exit-code -- proto
+proto: $(PROTOC_VENV)/.installed
+	$(call generate,proto)
+
+# Compares with what is generated beside the tree, so it says the same whatever else was changed.
+check-generated: $(PROTOC_VENV)/.installed
+	rm -rf build/generated && mkdir -p build/generated
+	$(call generate,build/generated)
+	cd build/generated && find . -type f -exec cmp {} ../../proto/{} \;  > ../differs 2>&1; \
+	  if [ -s ../differs ]; then cat ../differs; echo "run \`make proto\` and commit what it wrote"; exit 1; fi
+
+# Wheel and source of each distribution; the wheels install together without this tree.
+dist: $(STAMP)
+	rm -rf dist build proto/build agent/build collector/build
+	for part in proto agent collector .; do $(BIN)/python -m build --quiet --no-isolation --outdir dist $$part || exit 1; done
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench.pulls $(ARGS)
