@@ -35,13 +35,15 @@ def fetch(request, tmp_path: Path):
     tree.mkdir()
     work = tmp_path / "incoming"
 
-    def run(names: list[bytes], *, options: str = "", compress: bool = False, basis=None, limit=1 << 30, on_data=None):
+    def run(
+        names: list[bytes], *, options: str = "", sparse=False, compress=False, basis=None, limit=1 << 30, on_data=None
+    ):
         data = work / "data"
         data.mkdir(parents=True, mode=0o700)
         for name, content in (basis or {}).items():
             (data / os.fsdecode(name)).write_bytes(content)
         (work / "list").write_bytes(b"".join(name + b"\0" for name in names))
-        plan = Fetch(work / "list", data, compress=compress)
+        plan = Fetch(work / "list", data, sparse, compress)
         limits = Limits(file_size=limit)
         ended = run_client(
             lambda fd: request.param.wrap(client(plan, fd), work, limits), LocalPump(tree, tmp_path, options), on_data
@@ -88,7 +90,7 @@ def test_holes_stay_holes(fetch):
         file.truncate(50 << 20)
         file.seek(25 << 20)
         file.write(b"x")
-    ended, data = fetch([b"sparse"], compress=True)
+    ended, data = fetch([b"sparse"], sparse=True, compress=True)
     assert (ended.code, (data / "sparse").stat().st_size) == (0, 50 << 20)
     assert (data / "sparse").stat().st_blocks * 512 < 1 << 20
 
@@ -121,7 +123,7 @@ def test_what_the_counter_raises_ends_the_run(fetch):
 
 def test_a_refused_option_is_told_with_rsyncs_words(fetch):
     (fetch.tree / "a").write_text("x")
-    ended, data = fetch([b"a"], options="refuse options = sparse\n")
+    ended, data = fetch([b"a"], options="refuse options = ignore-times\n")
     assert list(data.iterdir()) == []
     error = failure(ended)
     assert isinstance(error, TransferFailed)

@@ -32,6 +32,9 @@ from pyrsyncbackup_collector.transport.offer import ErrorKind, FileHash, Listed,
 # A file of which less than one eighth is allocated goes with compression: its holes are sent as zeros.
 SPARSE = 8
 
+# Up to this size (bytes) holes are not worth a run of their own.
+DENSE = 1 << 20
+
 # From this size on (bytes) the stored old version is laid ready, so that rsync sends only the differences.
 BASIS = 4 << 20
 
@@ -161,16 +164,19 @@ class Fetcher:
 
     def _transfer(self, missing: list[Finding], fetched: Fetched) -> None:
         self._check_space(missing)
-        groups: dict[tuple[int, bool], list[Finding]] = defaultdict(list)
+        groups: dict[tuple[int, bool, bool], list[Finding]] = defaultdict(list)
         for finding in missing:
             entry = _entry(finding)
-            groups[finding.root, entry.allocated * SPARSE < entry.size].append(finding)
+            holes = entry.size > DENSE and entry.allocated < entry.size
+            groups[finding.root, holes, holes and entry.allocated * SPARSE < entry.size].append(finding)
         roots = {root.id: root for root in self._session.offer.roots}
-        for number, ((root_id, sparse), findings) in enumerate(sorted(groups.items(), key=lambda item: item[0])):
+        for number, ((root_id, sparse, compress), findings) in enumerate(sorted(groups.items(), key=_first)):
             if root_id not in roots:
                 raise AgentMisbehaved(f"the agent listed files of a root it does not offer: {root_id}")
             self._cancel.check()
-            self._run(roots[root_id], sparse, findings, fetched, fetched.directory / str(number))
+            directory = fetched.directory / str(number)
+            fetch = Fetch(directory / "list", directory / "data", sparse, compress, self._task.timeout)
+            self._run(fetch, roots[root_id], findings, fetched)
 
     def _check_space(self, missing: list[Finding]) -> None:
         """Content, its compressed copy and the old version beside it must fit before anything is asked for."""
@@ -188,17 +194,17 @@ class Fetcher:
         room = os.statvfs(self._incoming)
         return room.f_bavail * room.f_frsize
 
-    def _run(self, root: Root, sparse: bool, findings: list[Finding], fetched: Fetched, directory: Path) -> None:
-        """One rsync for files of one root; what arrived is in `fetched.arrived` afterwards."""
+    def _run(self, fetch: Fetch, root: Root, findings: list[Finding], fetched: Fetched) -> None:
+        """One rsync for files of one root, added to `fetched.runs`."""
+        data = fetch.destination
+        directory = data.parent
         directory.mkdir(mode=0o700)
-        data = directory / "data"
         data.mkdir(mode=0o700)
         names = [below(root, f.path) for f in findings]
-        (directory / "list").write_bytes(b"".join(name + b"\0" for name in names))
+        fetch.list_file.write_bytes(b"".join(name + b"\0" for name in names))
         for finding, name in zip(findings, names, strict=True):
             if _has_basis(finding):
                 self._lay_basis(_before(finding), data / os.fsdecode(name))
-        fetch = Fetch(directory / "list", data, compress=sparse, timeout=self._task.timeout)
         largest = max(_entry(f).size for f in findings)
         limits = Limits(file_size=largest + largest // 4 + GROWTH)
         budget = sum(_entry(f).size for f in findings) * 5 // 4 + len(findings) * 1024 + GROWTH
@@ -229,6 +235,10 @@ class Fetcher:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._objects.open(before.sha256) as old, target.open("xb") as new:
             shutil.copyfileobj(old, new, 1 << 20)
+
+
+def _first(item: tuple[tuple[int, bool, bool], list[Finding]]) -> tuple[int, bool, bool]:
+    return item[0]
 
 
 def below(root: Root, path: bytes) -> bytes:

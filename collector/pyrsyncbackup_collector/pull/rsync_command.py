@@ -27,6 +27,7 @@ class Fetch:
 
     list_file: Path
     destination: Path
+    sparse: bool = False
     compress: bool = False
     timeout: int = 600
 
@@ -35,8 +36,9 @@ def client(fetch: Fetch, bridge_fd: int, rsync: str = "rsync") -> list[str]:
     """Argv of the client; it starts the bridge, which hands rsync's end of the connection over `bridge_fd`.
 
     `-I` compares nothing by size and time, so that a basis laid into the destination is always used as such. `-S` keeps
-    holes. Without `--no-implied-dirs` rsync 3.5.0 looks at every directory above every name again, which costs five
-    times as much for 2,000 small files. `--blocking-io` leaves the passed descriptors blocking.
+    holes, and writes in pieces of 1 kB: it is for files that have some. Without `--no-implied-dirs` rsync 3.5.0 looks
+    at every directory above every name again, which costs five times as much for 2,000 small files. `--blocking-io`
+    leaves the passed descriptors blocking.
     """
     argv = [
         rsync,
@@ -44,7 +46,6 @@ def client(fetch: Fetch, bridge_fd: int, rsync: str = "rsync") -> list[str]:
         "--from0",
         "--no-implied-dirs",
         "-I",
-        "-S",
         "--chmod=D700,F600",
         "--blocking-io",
         "--no-motd",
@@ -53,6 +54,8 @@ def client(fetch: Fetch, bridge_fd: int, rsync: str = "rsync") -> list[str]:
         "-e",
         bridge(bridge_fd),
     ]
+    if fetch.sparse:
+        argv.append("-S")
     if fetch.compress:
         argv += ["-z", "--compress-choice=zstd"]
     return [*argv, f"x::{REMOTE_MODULE}/", str(fetch.destination) + "/"]
