@@ -71,6 +71,10 @@ class Reconciling:
         For the start, under the store's lock; reads directories and logs, and manifests only of what is added. Raises
         CatalogMismatch if the catalog has what the store does not, or lacks more than a crash can explain.
         """
+        return [self._add(store, before, recorded) for before, recorded in self.lacking(store)]
+
+    def lacking(self, store: StoreView) -> list[tuple[Recorded | None, Recorded]]:
+        """What `check_against` would add, each with the one before it; changes nothing, raises what it raises."""
         missing = []
         known = self._manifests()
         for host, module in store.modules():
@@ -78,7 +82,7 @@ class Reconciling:
         if known:
             host, module = min(known)
             raise _mismatch(f"the catalog has snapshots of {host}/{module}, the store has none")
-        return [self._add(store, before, recorded) for before, recorded in missing]
+        return missing
 
     def _manifests(self) -> dict[tuple[str, str], dict[int, tuple[str, str]]]:
         found: dict[tuple[str, str], dict[int, tuple[str, str]]] = {}

@@ -96,8 +96,9 @@ class Workplace:
             return f"{store.path}: {amounts.counted(count, 'module')} with snapshots"
 
     def try_catalog(self) -> str:
-        """That the catalog belongs to the store; raises CatalogError."""
-        with self.catalog() as catalog:
+        """That the catalog belongs to the store as it is now; raises CatalogError."""
+        with self.store() as store, self.catalog() as catalog:
+            catalog.lacking(store)
             return f"{catalog.path}: {amounts.counted(len(catalog.snapshots()), 'snapshot')}"
 
     def try_sandbox(self) -> str:
