@@ -36,6 +36,9 @@ def run(args: Sequence[str]) -> int:
 
     debug = "--debug" in args
     screen.typed_config.set("")
+    if not debug:
+        # gRPC's library writes about failed handshakes to stderr by itself; what they mean is said by us.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # What a command has to say it says itself; the daemon sets its own level.
     logs.configure(level="debug" if debug else "critical")
     try:

@@ -308,6 +308,11 @@ def _key(ssh: Ssh, host: str) -> tuple[paramiko.PKey, paramiko.Agent | None]:
         if key.asbytes() == public:
             return key, agent
     agent.close()
+    if what == "does not exist" and not public:
+        raise SshRefused(
+            f"{host}: the SSH key {ssh.key} does not exist",
+            "correct `key` in the host's `ssh`; without one the collector's own is used",
+        )
     held = (
         "and the SSH agent does not hold it"
         if public
