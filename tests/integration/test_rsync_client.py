@@ -1,5 +1,6 @@
 """The rsync client in its sandbox against a real rsync daemon."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -132,3 +133,17 @@ def test_a_refused_option_is_told_with_rsyncs_words(fetch):
 
 def test_an_rsync_that_is_not_there_is_said():
     assert failure(Ended(127, (), None, None)).cause == "rsync is not installed on this machine"
+
+
+def test_descriptors_that_are_no_sockets_end_the_run_with_a_cause(tmp_path):
+    class Confused:
+        def run(self, ends, on_data=None):
+            assert ends() is not None
+            raise OSError(errno.ENOTSOCK, "Socket operation on non-socket")
+
+    work = tmp_path / "incoming"
+    (work / "data").mkdir(parents=True)
+    (work / "list").write_bytes(b"a\0")
+    plan = Fetch(work / "list", work / "data")
+    ended = run_client(lambda fd: client(plan, fd), Confused())
+    assert str(failure(ended)) == "rsync's end of the connection cannot be used: Socket operation on non-socket"

@@ -68,6 +68,9 @@ def run_client(
         except BackupError as error:
             lost = error
             _kill(process)
+        except OSError as error:  # a taken-over client handed out descriptors that are no sockets
+            lost = TransferFailed(f"rsync's end of the connection cannot be used: {error.strerror}")
+            _kill(process)
         finally:
             code = _wait(process)
             lines = tail.finish()

@@ -155,6 +155,8 @@ class TakeIn:
             return
         taken.arrived.add(said.path)
         try:
+            if os.fstat(source).st_size != said.size:
+                return  # it was changed in between, perhaps beyond any limit: it goes round once more
             ingested = self._objects.ingest(source, self._task.max_file, known.__contains__, said.sha256)
         finally:
             os.close(source)
