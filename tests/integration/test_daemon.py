@@ -59,7 +59,7 @@ def ask(collector: RunningCollector, host: str, module: str = "") -> RequestView
             view = catalog.request_view(number)
             return view if view is not None and view.done else None
 
-        return until(done, timeout=30, what=f"the request for {host}/{module}, see {collector.log_file}")
+        return until(done, what=f"the request for {host}/{module}, see {collector.log_file}")
 
 
 def children(pid: int) -> list[int]:
@@ -78,11 +78,11 @@ def alive(pid: int) -> str:
 
 def test_what_a_host_offers_is_pulled_and_pulled_again_when_it_changed(collector: RunningCollector, data: Path) -> None:
     with collector.start():
-        until(lambda: collector.events("pull ended", outcome="complete", module="data"), 30)
-        until(lambda: collector.events("pull ended", outcome="unchanged") or checked_unchanged(collector), 30)
+        until(lambda: collector.events("pull ended", outcome="complete", module="data"))
+        until(lambda: collector.events("pull ended", outcome="unchanged") or checked_unchanged(collector))
         assert len(collector.snapshots("web1", "data")) == 1
         (data / "a").write_text("changed\n")
-        until(lambda: len(collector.snapshots("web1", "data")) == 2, 30)
+        until(lambda: len(collector.snapshots("web1", "data")) == 2)
 
 
 def checked_unchanged(collector: RunningCollector) -> bool:
@@ -97,20 +97,20 @@ def test_software_that_is_installed_later_appears_by_itself(
     collector: RunningCollector, agent: RunningAgent, tmp_path: Path
 ) -> None:
     with collector.start():
-        until(lambda: collector.snapshots("web1", "data"), 30)
+        until(lambda: collector.snapshots("web1", "data"))
         (tmp_path / "nginx").mkdir()
         agent.module("nginx", tmp_path / "nginx")
-        until(lambda: collector.snapshots("web1", "nginx"), 30)
+        until(lambda: collector.snapshots("web1", "nginx"))
         assert collector.events("modules changed", appeared=["nginx"], gone=[])
 
 
 def test_a_restart_shifts_nothing_and_pulls_nothing_twice(collector: RunningCollector) -> None:
     collector.settings('[policy]\ncheck = "1h"\npull = "1d"\n')
     with collector.start():
-        until(lambda: collector.events("pull ended"), 30)
+        until(lambda: collector.events("pull ended"))
         assert collector.stop() == 0
     with collector.start():
-        until(lambda: len(collector.events("modules found")) == 2, 30)
+        until(lambda: len(collector.events("modules found")) == 2)
         result = ask(collector, "web1")
         assert result.result["modules"]["data"]["outcome"] == "unchanged"
     with collector.catalog() as catalog:
@@ -136,8 +136,8 @@ def test_a_host_that_is_down_is_recorded_and_others_go_on(collector: RunningColl
         taken.bind(("127.0.0.1", 0))
         collector.unreachable_host("down", taken.getsockname()[1])
         with collector.start():
-            until(lambda: collector.snapshots("web1", "data"), 30)
-            until(lambda: collector.events("check failed", host="down"), 30)
+            until(lambda: collector.snapshots("web1", "data"))
+            until(lambda: collector.events("check failed", host="down"))
             with collector.catalog() as catalog:
                 row = until(lambda: catalog.host("down"))
                 assert row.health.outcome == "failed"
@@ -152,7 +152,7 @@ def test_a_reload_takes_new_hosts_in_and_refuses_a_broken_configuration(
     collector: RunningCollector, agent: RunningAgent
 ) -> None:
     with collector.start():
-        until(lambda: collector.snapshots("web1", "data"), 30)
+        until(lambda: collector.snapshots("web1", "data"))
         collector.settings("[policy]\ncheck = 15\n")
         collector.send(signal.SIGHUP)
         (refused,) = until(lambda: collector.events("configuration refused"))
@@ -162,7 +162,7 @@ def test_a_reload_takes_new_hosts_in_and_refuses_a_broken_configuration(
         collector.settings(QUICK)
         collector.host("web2", agent, OWN)
         collector.send(signal.SIGHUP)
-        until(lambda: collector.snapshots("web2", "data"), 30)
+        until(lambda: collector.snapshots("web2", "data"))
         assert collector.events("configuration reloaded", added=1, removed=0, changed=0, same=1)
         assert len(collector.events("modules found", host="web1")) == 1
 
@@ -178,10 +178,10 @@ def test_a_reload_ends_pulls_of_removed_hosts_and_of_no_others(
         collector.host("web2", second, slow)
         collector.send(signal.SIGHUP)
         with collector.catalog() as catalog:
-            until(lambda: len(catalog.runs(open_only=True)) == 2, 30)
+            until(lambda: len(catalog.runs(open_only=True)) == 2)
             (collector.base / "hosts.d" / "web2.toml").unlink()
             collector.send(signal.SIGHUP)
-            until(lambda: collector.events("pull cancelled", host="web2"), 30)
+            until(lambda: collector.events("pull cancelled", host="web2"))
             assert collector.events("configuration reloaded", removed=1, same=1)
             assert [run.host for run in catalog.runs(open_only=True)] == ["web1"]
 
@@ -192,7 +192,7 @@ def test_sigterm_ends_a_running_pull_and_leaves_nothing_behind(
     agent.module("slow", data, before=[["sleep", "60"]], timeout=90)
     with collector.start():
         with collector.catalog() as catalog:
-            until(lambda: [run for run in catalog.runs(open_only=True) if run.module == "slow"], 30)
+            until(lambda: [run for run in catalog.runs(open_only=True) if run.module == "slow"])
         assert collector.process is not None
         pid = collector.process.pid
         assert collector.stop(timeout=15) == 0
@@ -210,11 +210,11 @@ def test_after_sigkill_the_next_start_tidies_up_and_goes_on(
     agent.module("slow", data, before=[["sleep", "3"]])
     with collector.start():
         with collector.catalog() as catalog:
-            until(lambda: [run for run in catalog.runs(open_only=True) if run.module == "slow"], 30)
+            until(lambda: [run for run in catalog.runs(open_only=True) if run.module == "slow"])
         collector.stop(signal.SIGKILL)
     with collector.start():
         assert len(collector.events("run was interrupted")) == 1
-        until(lambda: collector.snapshots("web1", "slow"), 40)
+        until(lambda: collector.snapshots("web1", "slow"))
 
 
 def test_a_second_collector_is_refused_with_the_name_of_the_first(collector: RunningCollector) -> None:
@@ -231,15 +231,15 @@ def test_a_second_collector_is_refused_with_the_name_of_the_first(collector: Run
 
 def test_a_store_that_goes_away_stops_pulls_until_it_is_back(collector: RunningCollector, data: Path) -> None:
     with collector.start():
-        until(lambda: collector.snapshots("web1", "data"), 30)
+        until(lambda: collector.snapshots("web1", "data"))
         store, away = collector.base / "store", collector.base / "away"
         store.rename(away)
         (data / "a").write_text("changed\n")
-        until(lambda: collector.events("pull failed", error="StoreMissing"), 30)
+        until(lambda: collector.events("pull failed", error="StoreMissing"))
         away.rename(store)
         with collector.catalog() as catalog:
             catalog.request("web1", "data")
-        until(lambda: len(collector.snapshots("web1", "data")) == 2, 30)
+        until(lambda: len(collector.snapshots("web1", "data")) == 2)
         assert collector.process is not None
         assert collector.process.poll() is None
 
@@ -255,7 +255,7 @@ def test_what_was_transferred_before_sigterm_is_not_transferred_again(
         assert collector.process is not None
         pid = collector.process.pid
         with collector.catalog() as catalog:
-            until(lambda: catalog.space().objects >= 10, 30)
+            until(lambda: catalog.space().objects >= 10)
             below = children(pid)
             assert collector.stop() == 0
             assert [alive(child) for child in below if alive(child)] == []
@@ -265,22 +265,22 @@ def test_what_was_transferred_before_sigterm_is_not_transferred_again(
     assert collector.snapshots("web1", "data") == []
     assert list((collector.base / "store" / "incoming").iterdir()) == []
     with collector.start():
-        (ended,) = until(lambda: collector.events("pull ended", module="data"), 30)
+        (ended,) = until(lambda: collector.events("pull ended", module="data"))
         assert ended["outcome"] == "complete"
         assert ended["sent_files"] <= 62 - kept
 
 
 def test_a_locked_catalog_is_told_once_and_the_daemon_goes_on(collector: RunningCollector, data: Path) -> None:
     with collector.start():
-        until(lambda: collector.snapshots("web1", "data"), 30)
+        until(lambda: collector.snapshots("web1", "data"))
         with contextlib.closing(sqlite3.connect(collector.base / "catalog.sqlite", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             (data / "a").write_text("changed\n")
-            until(lambda: any("CatalogLocked" in line for line in collector.log.splitlines()), 40)
+            until(lambda: any("CatalogLocked" in line for line in collector.log.splitlines()))
             other.execute("ROLLBACK")
         with collector.catalog() as catalog:
             catalog.request("web1", "data")
-        until(lambda: len(collector.snapshots("web1", "data")) == 2, 40)
+        until(lambda: len(collector.snapshots("web1", "data")) == 2)
     assert "Traceback" not in collector.log
 
 
@@ -296,7 +296,7 @@ def test_a_full_store_fails_the_pull_and_space_is_used_when_it_is_there(
     try:
         shutil.copytree(collector.base / "kept", objects, dirs_exist_ok=True)
         with collector.start():
-            until(lambda: collector.events("pull failed", error="StoreFull"), 30)
+            until(lambda: collector.events("pull failed", error="StoreFull"))
             assert collector.snapshots("web1", "data") == []
             subprocess.run(["mount", "-o", "remount,size=256m", objects], check=True)
             assert ask(collector, "web1", "data").result["modules"]["data"]["outcome"] == "complete"
@@ -308,7 +308,7 @@ def test_a_module_that_is_larger_than_allowed_is_not_transferred(collector: Runn
     (data / "large").write_bytes(bytes(4096))
     collector.settings(QUICK + '[limits]\nmax_module_size = "4K"\n')
     with collector.start():
-        (failed,) = until(lambda: collector.events("pull failed"), 30)
+        (failed,) = until(lambda: collector.events("pull failed"))
         assert failed["cause"] == "web1/data: more than 4096 bytes to transfer"
         assert collector.snapshots("web1", "data") == []
 

@@ -13,6 +13,7 @@ from pyrsyncbackup_collector.pull.rsync_process import run_client
 from pyrsyncbackup_collector.pull.sandbox import Bubblewrap, Landlock, Limits, Unconfined
 
 from tests.support.rsync_daemon import LocalPump
+from tests.support.sandboxes import need
 
 ODD_NAMES = [
     b"plain",
@@ -32,6 +33,7 @@ ODD_NAMES = [
 @pytest.fixture(params=[Bubblewrap(), Landlock(), Unconfined()], ids=lambda sandbox: sandbox.kind)
 def fetch(request, tmp_path: Path):
     """Fetch names from a tree; returns how it ended and the directory with what arrived."""
+    need(request.param)
     tree = tmp_path / "tree"
     tree.mkdir()
     work = tmp_path / "incoming"

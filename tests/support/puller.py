@@ -12,10 +12,12 @@ from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.pull.cancel import Cancel
 from pyrsyncbackup_collector.pull.driver import Tools, plan_module, pull_module
 from pyrsyncbackup_collector.pull.report import PlannedChange, Progress, PullReport, Watcher
-from pyrsyncbackup_collector.pull.sandbox import Bubblewrap, Sandbox
+from pyrsyncbackup_collector.pull.sandbox import Sandbox
 from pyrsyncbackup_collector.pull.task import Task
 from pyrsyncbackup_collector.store.store import Store
 from pyrsyncbackup_collector.transport.agent_client import AgentClient
+
+from tests.support.sandboxes import chosen
 
 
 class Puller:
@@ -35,7 +37,7 @@ class Puller:
             Store.create(store)
         self.store = Store.open(store, lock=True)
         self.catalog = Catalog.create(catalog, self.store.id) if fresh else Catalog.open(catalog, self.store.id)
-        self.tools = Tools(self.store, self.catalog, sandbox or Bubblewrap(), self.clock)
+        self.tools = Tools(self.store, self.catalog, sandbox or chosen(), self.clock)
         self.cancel = Cancel()
         self.progress: list[Progress] = []
         self._runs = 0

@@ -9,8 +9,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
-    """Return the first true value of `condition`; fail after `timeout` seconds."""
+def until(condition: Callable[[], T], timeout: float = 60.0, what: str = "") -> T:
+    """Return the first true value of `condition`; fail after `timeout` seconds: long, for machines that are busy."""
     deadline = time.monotonic() + timeout
     while True:
         if value := condition():

@@ -9,9 +9,12 @@ from pyrsyncbackup_collector.pull import sandbox as sandbox_module
 from pyrsyncbackup_collector.pull.rsync_command import python
 from pyrsyncbackup_collector.pull.sandbox import Bubblewrap, Landlock, Limits, Sandbox, Unconfined, choose
 
+from tests.support.sandboxes import need
+
 
 @pytest.fixture(params=[Bubblewrap(), Landlock()], ids=lambda sandbox: sandbox.kind)
 def sandbox(request) -> Sandbox:
+    need(request.param)
     return request.param
 
 
