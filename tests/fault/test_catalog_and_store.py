@@ -18,7 +18,7 @@ from tests.support.collector import RunningCollector
 from tests.support.commands import Said, say
 
 REBUILD = "  next: run `pyrsyncbackup catalog rebuild`; the snapshots in the store are not touched by it\n"
-MOUNTED = "  next: is its file system mounted? `pyrsyncbackup init` makes a new store\n"
+MOUNTED = "  next: is its file system mounted?"
 
 
 @pytest.fixture(scope="module")
