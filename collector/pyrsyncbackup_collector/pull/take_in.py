@@ -6,9 +6,11 @@ change token of the listing: then content and metadata belong together, and it i
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import msgspec
@@ -27,6 +29,9 @@ from pyrsyncbackup_collector.transport.offer import ErrorKind, FileHash
 
 # Files whose digests are asked for ahead of taking them in.
 BATCH = 512
+
+# From this size on (bytes) a file is taken in while the agent hashes it, its digest compared when both are done.
+LARGE = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,22 @@ class Taken:
     arrived: set[bytes] = field(default_factory=set)
     agreed: set[bytes] = field(default_factory=set)
     stored: list[StoredObject] = field(default_factory=list)
+
+
+class Answers:
+    """The agent's digests, in the order they were asked for, waited for in a thread of their own."""
+
+    def __init__(self, answers: Iterator[FileHash]) -> None:
+        self._answers = answers
+        self._waiter = ThreadPoolExecutor(1, thread_name_prefix="digests")
+
+    def ask(self, count: int) -> Future[list[FileHash]]:
+        """The next `count` digests; `result` raises what the connection raised."""
+        return self._waiter.submit(lambda: list(itertools.islice(self._answers, count)))
+
+    def close(self) -> None:
+        """No more digests are wanted; one that is awaited ends with the session."""
+        self._waiter.shutdown(wait=False, cancel_futures=True)
 
 
 class TakeIn:
@@ -101,16 +122,17 @@ class TakeIn:
         """Make objects of what arrived and agrees with the agent's digest, and make them known."""
         taken = Taken()
         findings = {finding.path: finding for finding in fetched.window}
-        answers = self._session.hash([path for run in fetched.runs for path, _ in run.names])
+        answers = Answers(self._session.hash([path for run in fetched.runs for path, _ in run.names]))
         lost: BackupError | None = None
-        for run in fetched.runs:
-            with Incoming(run.data) as incoming:
-                for start in range(0, len(run.names), BATCH):
-                    self._ingest_batch(incoming, run.names[start : start + BATCH], answers, fetched, findings, taken)
-            left = any(path not in taken.arrived for path, _ in run.names if fetched.hashes[path].error is None)
-            if run.ended.lost is not None or (left and run.ended.code not in ORDINARY):
-                # Broken off: nothing can be said of the files that did not arrive.
-                lost = failure(run.ended, len(taken.arrived))
+        with contextlib.closing(answers):
+            for run in fetched.runs:
+                with Incoming(run.data) as incoming:
+                    for names in _batches(run.names, findings):
+                        self._ingest_batch(incoming, names, answers.ask(len(names)), fetched, findings, taken)
+                left = any(path not in taken.arrived for path, _ in run.names if fetched.hashes[path].error is None)
+                if run.ended.lost is not None or (left and run.ended.code not in ORDINARY):
+                    # Broken off: nothing can be said of the files that did not arrive.
+                    lost = failure(run.ended, len(taken.arrived))
         if taken.stored:
             self._objects.sync()
             self._ledger.record_objects(self._task.run, self._task.host, taken.stored)
@@ -124,46 +146,54 @@ class TakeIn:
         self,
         incoming: Incoming,
         names: list[tuple[bytes, bytes]],
-        answers: Iterator[FileHash],
+        asked: Future[list[FileHash]],
         fetched: Fetched,
         findings: Mapping[bytes, Finding],
         taken: Taken,
     ) -> None:
-        """Take in some files of a run while the agent hashes the next ones."""
+        """Take in some files of a run while the agent hashes the next ones; one large file while it hashes that."""
         try:
-            said = list(itertools.islice(answers, len(names)))
+            if _is_large(names, findings):
+                ((path, name),) = names
+                self._ingest_file(incoming, name, lambda: asked.result()[0], findings[path], self._is_known, taken)
+            said = asked.result()
         except ConnectError as error:
             # What broke a transfer says more than that nobody answers any more.
             raise next((run.ended.lost for run in fetched.runs if run.ended.lost is not None), error) from error
         fetched.hashes.update((answer.path, answer) for answer in said)
+        if _is_large(names, findings):
+            return
         known = self._ledger.known({answer.sha256 for answer in said if answer.sha256})
         for answer, (path, name) in zip(said, names, strict=True):
             if answer.error is None:
-                self._ingest_file(incoming, name, answer, findings[path], known, taken)
+                self._ingest_file(incoming, name, _said(answer), findings[path], known.__contains__, taken)
+
+    def _is_known(self, sha256: str) -> bool:
+        return sha256 in self._ledger.known({sha256})
 
     def _ingest_file(
         self,
         incoming: Incoming,
         name: bytes,
-        said: FileHash,
+        asked: Callable[[], FileHash],
         finding: Finding,
-        known: Mapping[str, int],
+        known: Callable[[str], bool],
         taken: Taken,
     ) -> None:
         source = incoming.open(name)
         if source is None:
             return
-        taken.arrived.add(said.path)
+        taken.arrived.add(finding.path)
         try:
-            if os.fstat(source).st_size != said.size:
-                return  # it was changed in between, perhaps beyond any limit: it goes round once more
-            ingested = self._objects.ingest(source, self._task.max_file, known.__contains__, said.sha256)
+            if os.fstat(source).st_size > self._task.max_file:
+                return  # it grew meanwhile: it goes round once more, and is named then
+            ingested = self._objects.ingest(source, self._task.max_file, known, lambda: asked().sha256)
         finally:
             os.close(source)
         incoming.remove(name)
-        entry = finding.entry
+        said, entry = asked(), finding.entry
         if (ingested.sha256, ingested.size) == (said.sha256, said.size) and entry is not None:
-            taken.agreed.add(said.path)
+            taken.agreed.add(finding.path)
             public = entry.public and said.token == finding.token
             taken.stored.append(StoredObject(ingested.sha256, ingested.size, ingested.stored_size, public))
 
@@ -199,6 +229,33 @@ class TakeIn:
         self._counts.claimed_bytes += claim.size
         done = msgspec.structs.replace(entry, sha256=claim.sha256, claimed=claimed, chunks=chunks)
         return Settled(finding, done, 0 if finding.young else finding.token)
+
+
+def _said(answer: FileHash) -> Callable[[], FileHash]:
+    return lambda: answer
+
+
+def _is_large(names: list[tuple[bytes, bytes]], findings: Mapping[bytes, Finding]) -> bool:
+    entry = findings[names[0][0]].entry
+    return entry is not None and entry.size >= LARGE
+
+
+def _batches(
+    names: list[tuple[bytes, bytes]], findings: Mapping[bytes, Finding]
+) -> Iterator[list[tuple[bytes, bytes]]]:
+    """The names in order, each large file alone."""
+    batch: list[tuple[bytes, bytes]] = []
+    for name in names:
+        large = _is_large([name], findings)
+        if batch and (large or len(batch) == BATCH):
+            yield batch
+            batch = []
+        batch.append(name)
+        if large:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _unreadable(finding: Finding, reason: str) -> Settled:

@@ -89,13 +89,18 @@ class ObjectStore:
         return Path(self._place(sha256))
 
     def ingest(
-        self, source: int, limit: int, known: Callable[[str], bool] = _nothing_known, expected: str = ""
+        self,
+        source: int,
+        limit: int,
+        known: Callable[[str], bool] = _nothing_known,
+        expected: Callable[[], str] | None = None,
     ) -> Ingested:
         """Make an object of what the file descriptor `source` reads, from where it stands to its end.
 
         `known` tells of a digest whether its object has a row in the catalog: such an object is not written again,
         unless its file is gone. A file without a row is replaced, never trusted. Nothing is durable before `sync`.
-        A content whose digest is not the `expected` one (if any) becomes no object at all: its stored size is 0.
+        A content whose digest is not the `expected` one becomes no object at all: its stored size is 0. It is asked for
+        when the content was read, so that it may be found out meanwhile.
         More than `limit` bytes, and a file that changes while it is read, raise StoreError.
         """
         try:
@@ -108,7 +113,9 @@ class ObjectStore:
         except OSError as fault:
             raise translate(fault, self.path) from fault
 
-    def _ingest_whole(self, source: int, size: int, known: Callable[[str], bool], expected: str) -> Ingested:
+    def _ingest_whole(
+        self, source: int, size: int, known: Callable[[str], bool], expected: Callable[[], str] | None
+    ) -> Ingested:
         data = os.read(source, size + 1)
         if len(data) < size:
             parts = [data]
@@ -118,7 +125,7 @@ class ObjectStore:
         if len(data) != size:
             raise _changed(size, len(data))
         sha256 = hashlib.sha256(data).hexdigest()
-        if expected and sha256 != expected:
+        if expected and sha256 != expected():
             return Ingested(sha256, size, 0)
         if known(sha256) and (stored := self._stored_size(sha256)):
             return Ingested(sha256, size, stored)
@@ -136,7 +143,9 @@ class ObjectStore:
         self._publish(draft, sha256)
         return Ingested(sha256, size, len(frame))
 
-    def _ingest_stream(self, source: int, size: int, known: Callable[[str], bool], expected: str) -> Ingested:
+    def _ingest_stream(
+        self, source: int, size: int, known: Callable[[str], bool], expected: Callable[[], str] | None
+    ) -> Ingested:
         draft, file = self._new_draft("")
         try:
             try:
@@ -144,7 +153,7 @@ class ObjectStore:
             finally:
                 os.close(file)
             stored = 0
-            wrong = expected and sha256 != expected
+            wrong = expected and sha256 != expected()
             if wrong or (known(sha256) and (stored := self._stored_size(sha256))):
                 os.unlink(draft)
                 return Ingested(sha256, size, stored)
