@@ -210,6 +210,9 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
 def _serve(arguments: Arguments) -> int:
     loaded = settings.load(arguments.config)
     own = key.read(loaded.identity_dir)
+    if not arguments.verbose:
+        # Its lines about a port in use or a failed handshake say less than ours, in a form of their own.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # gRPC takes a quarter of a second to import: the other commands go without.
     from pyrsyncbackup_agent import logs, server
 

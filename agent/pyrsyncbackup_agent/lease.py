@@ -6,7 +6,9 @@ directory removed. A thread of its own does that, so that it happens also when n
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import secrets
 import shutil
 import threading
@@ -147,6 +149,11 @@ class Lease:
         self.closed.set()
 
 
+def _fingerprint(certificate: bytes) -> str:
+    # As pyrsyncbackup.identity writes it, which costs 10 MB to import.
+    return "SHA256:" + base64.b64encode(hashlib.sha256(certificate).digest()).decode().rstrip("=")
+
+
 class Leases:
     """All open leases. Thread-safe."""
 
@@ -178,6 +185,7 @@ class Leases:
             directory = self._directory / f"{self._number}-{module.name}"
             lease = Lease(module, client, directory, self._hook_directory / module.name, self._rsync)
             self._by_module[module.name] = lease
+        log.info("session opened", module=module.name, collector=_fingerprint(client))
         threading.Thread(target=self._close_at_end, args=(lease,), name=f"lease {module.name}", daemon=True).start()
         return lease
 
@@ -216,6 +224,7 @@ class Leases:
         return lease is not None and lease.ended.is_set()
 
     def _close_at_end(self, lease: Lease) -> None:
+        begin = time.monotonic()
         lease.ended.wait()
         try:
             lease.close()
@@ -224,4 +233,5 @@ class Leases:
                 del self._by_module[lease.module.name]
                 self._condition.notify_all()
             lease.closed.set()
+            log.info("session closed", module=lease.module.name, seconds=round(time.monotonic() - begin, 3))
             memory.give_back()

@@ -50,7 +50,10 @@ class AgentServer:
         try:
             settings.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise AgentError(str(error), "run the agent as its own user, which owns this directory") from error
+            raise AgentError(
+                f"cannot make {settings.runtime_dir}: {error.strerror}",
+                "run the agent as the user that may, or set `runtime_dir` to a directory of its own",
+            ) from error
         self._trusted = TrustedCollectors(settings.collectors_dir)
         self._registry = Registry(settings)
         self._leases = Leases(settings.runtime_dir, settings.max_sessions, settings.rsync)
