@@ -32,8 +32,6 @@ def main() -> None:
 
 def run(args: Sequence[str]) -> int:
     """Run one command line, report what goes wrong on stderr, and return the exit code."""
-    from pyrsyncbackup_collector.cli.commands import app
-
     debug = "--debug" in args
     screen.typed_config.set("")
     if not debug:
@@ -42,6 +40,9 @@ def run(args: Sequence[str]) -> int:
     # What a command has to say it says itself; the daemon sets its own level.
     logs.configure(level="debug" if debug else "critical")
     try:
+        # Here, where Ctrl-C while it loads is what it is later: the end, with no traceback.
+        from pyrsyncbackup_collector.cli.commands import app
+
         app(args=list(args), prog_name="pyrsyncbackup", standalone_mode=True)
         code = 0
     except SystemExit as exit_:

@@ -126,7 +126,10 @@ def _trust_agent(connections: Connections, host: Host, shown: Inspection, consen
         how = "the invitation that it accepted"
     else:
         kind = AgentKeyChanged if changed else AgentKeyUnknown
-        refusal = kind(f"{host.name}: the agent's key is not trusted yet, and it accepted no invitation of ours")
+        known = (
+            "has changed, and the new one" if changed else "is not trusted yet: it accepted no invitation of ours, and"
+        )
+        refusal = kind(f"{host.name}: the agent's key {known} was confirmed by nobody")
         consent.need("agent's key", shown.agent_fingerprint, "--fingerprint", refusal)
         how = "your word"
     connections.pin(host, certificate, replace=consent.replace)

@@ -94,3 +94,15 @@ def test_a_full_disk_below_stdout_is_told(failing, capsys):
         patch.setattr(sys, "stdout", FullDisk())
         assert cli.run(["status"]) == 1
     assert "No space left on device" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_the_commands_are_loaded_leaves_no_traceback(monkeypatch, capsys):
+    class Interrupted:
+        def find_spec(self, name, _path=None, _target=None):
+            if name == "pyrsyncbackup_collector.cli.commands":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "pyrsyncbackup_collector.cli.commands", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    assert cli.run(["status"]) == 130
+    assert capsys.readouterr().err == ""
