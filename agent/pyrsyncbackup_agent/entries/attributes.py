@@ -9,7 +9,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from hashlib import blake2b
 
 from pyrsyncbackup_agent.entries.entry import REPLACED, Entry, Problem, problem
 
@@ -21,17 +20,24 @@ MAX_LINKS = 100_000
 # All extended attributes of one entry; one message holds 4 MB.
 MAX_XATTR_BYTES = 1 << 20
 
+_64_BITS = (1 << 64) - 1
+# Odd, so that no inode is lost; its bits (of the golden ratio) take neighbouring inodes far apart.
+_SPREAD = 0x9E3779B97F4A7C15
+
+_TYPE_MASK = 0o170000
+_LINK = stat.S_IFLNK
+_DIRECTORY = stat.S_IFDIR
+_READ = stat.S_IROTH
+_READ_AND_PASS = stat.S_IROTH | stat.S_IXOTH
+
+_new = tuple.__new__
+
 _NO_XATTRS = {errno.ENOTSUP, errno.ENODATA, errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
 def change_token(inode: int, ctime_ns: int) -> int:
-    """Digest of inode and ctime: 64 bits, never 0."""
-    return int.from_bytes(blake2b(b"%d %d" % (inode, ctime_ns), digest_size=8).digest(), "little") or 1
-
-
-def directory_path(fd: int) -> bytes:
-    """Path through which calls that take no directory descriptor reach the names of an open directory."""
-    return b"/proc/self/fd/%d/" % fd
+    """Digest of inode and ctime: 64 bits, never 0. Of one inode, each ctime gives another."""
+    return (inode * _SPREAD ^ ctime_ns) & _64_BITS or 1
 
 
 class Attributes:
@@ -40,44 +46,43 @@ class Attributes:
     def __init__(self) -> None:
         self._links: dict[tuple[int, int], bytes] = {}
 
-    def entry(
-        self, path: bytes, name: bytes, status: os.stat_result, base: bytes, *, root: int, public: bool, now: int
-    ) -> Entry:
-        """Return the entry of `name` in the directory that `base` (`directory_path`) leads to.
+    def entry(self, path: bytes, status: os.stat_result, place: bytes, root: int, public: bool, now: int) -> Entry:
+        """Return the entry of what can be reached at `place`, which is its name in an open directory (`nearby`).
 
-        `public` says whether anyone can reach that directory; `now` is the time in ns before `status` was read.
+        `public` says whether anyone can reach that directory; `now` is the time in ns before `status` was read. What it
+        is linked to only `linked` says.
         """
         mode = status.st_mode
+        kind = mode & _TYPE_MASK
         ctime = status.st_ctime_ns
-        target = link_to = b""
+        target = b""
+        xattrs: tuple[tuple[bytes, bytes], ...] = ()
         trouble: Problem | None = None
-        if stat.S_ISLNK(mode):
+        if kind == _LINK:
             try:
-                target = os.readlink(base + name)
+                target = os.readlink(place)
             except OSError as error:
                 # EINVAL: it is no link any more.
                 trouble = REPLACED if error.errno == errno.EINVAL else problem(error)
-        if status.st_nlink > 1 and not stat.S_ISDIR(mode):
-            link_to = self._link(path, status)
-        xattrs: tuple[tuple[bytes, bytes], ...] = ()
         try:
-            if keys := os.listxattr(base + name, follow_symlinks=False):
-                xattrs = _values(base + name, keys)
+            if keys := os.listxattr(place, follow_symlinks=False):
+                xattrs = _values(place, keys)
         except OSError as error:
             if error.errno not in _NO_XATTRS:
                 trouble = problem(error)
-        return Entry(
-            path,
-            status,
-            root,
-            public and bool(mode & stat.S_IROTH) and (not stat.S_ISDIR(mode) or bool(mode & stat.S_IXOTH)),
-            change_token(status.st_ino, ctime),
-            ctime > now - YOUNG_NS,
-            target,
-            link_to,
-            xattrs,
-            trouble,
-        )
+        if public:
+            needed = _READ_AND_PASS if kind == _DIRECTORY else _READ
+            public = mode & needed == needed
+        token = change_token(status.st_ino, ctime)
+        # Without the constructor's detour through a Python function.
+        return _new(Entry, (path, status, root, public, token, ctime > now - YOUNG_NS, target, b"", xattrs, trouble))
+
+    def linked(self, entry: Entry) -> Entry:
+        """Return an entry with the path of an earlier one that is the same inode. Ask in the order of the listing."""
+        status = entry.stat
+        if status is None or status.st_nlink == 1 or stat.S_ISDIR(status.st_mode):
+            return entry
+        return entry._replace(link_to=self._link(entry.path, status))
 
     def _link(self, path: bytes, status: os.stat_result) -> bytes:
         key = (status.st_dev, status.st_ino)

@@ -7,8 +7,9 @@ import stat
 import time
 from collections.abc import Iterable, Iterator
 
-from pyrsyncbackup_agent.entries.attributes import Attributes, directory_path
+from pyrsyncbackup_agent.entries.attributes import Attributes
 from pyrsyncbackup_agent.entries.entry import OUTSIDE, REPLACED, Entry, problem
+from pyrsyncbackup_agent.entries.nearby import directory_path
 from pyrsyncbackup_agent.entries.tree import Tree
 from pyrsyncbackup_agent.entries.walk import DIRECTORY_FLAGS, MAX_PATH, above
 
@@ -96,8 +97,8 @@ class Lookup:
             return Entry(path, None, place.root, problem=OUTSIDE)
         if not place.relative and not directory:
             return Entry(path, None, place.root, problem=REPLACED)
-        entry = self._attributes.entry(path, name, status, directory_path(fd), root=place.root, public=public, now=now)
-        return entry if place.root else above(entry)
+        entry = self._attributes.entry(path, status, directory_path(fd) + name, place.root, public, now)
+        return self._attributes.linked(entry) if place.root else above(entry)
 
 
 def open_directory(path: bytes) -> int:

@@ -17,8 +17,9 @@ from hashlib import blake2b
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from pyrsyncbackup_agent.entries.attributes import YOUNG_NS, Attributes, change_token, directory_path
+from pyrsyncbackup_agent.entries.attributes import YOUNG_NS, Attributes, change_token
 from pyrsyncbackup_agent.entries.entry import REPLACED, Entry, Fingerprint, Kind, Problem, problem
+from pyrsyncbackup_agent.entries.nearby import inside
 from pyrsyncbackup_agent.entries.tree import Node, Tree
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # Names whose stat data is read in one go: some hundred kB.
 BLOCK: Final = 512
+# Extended attributes that a level holds for its entries to come: some user's files may have a megabyte each.
+HELD_BYTES: Final = 64 * 1024
 # Levels whose descriptors stay open; above them a directory is opened again from below when the walk returns.
 OPEN_LEVELS: Final = 64
 # The protocol's limits; nobody's data is deeper, and a local user must not be able to stop a backup by nesting.
@@ -51,8 +54,8 @@ class _Level:
     """A directory that the walk is in."""
 
     __slots__ = (
-        "base",
         "fd",
+        "found",
         "identity",
         "items",
         "names",
@@ -86,8 +89,8 @@ class _Level:
         self.names = _names(fd, node)
         self.position = 0
         self.now = 0
-        self.base = directory_path(fd)
-        self.items: Iterator[tuple[bytes, os.stat_result | Problem]] = iter(())
+        self.found: Block = []
+        self.items: list[Entry] = []  # the next one is the last, so that what is done with can go
 
 
 class Walk:
@@ -132,31 +135,20 @@ class Walk:
         attributes = self._attributes
         while stack:
             level = stack[-1]
-            above = level.node is not None
-            for name, status in level.items:
-                if isinstance(status, Problem):
-                    if attributes:
-                        yield Entry(level.prefix + name, None, self._root_of(level, name), problem=status)
-                elif status.st_mode & _TYPE_MASK == _DIRECTORY:
-                    entry, child = self._descend(stack, name, status)
+            items = level.items
+            while items:
+                entry = items.pop()
+                status = entry.stat
+                if status is not None and status.st_mode & _TYPE_MASK == _DIRECTORY:
+                    directory, child = self._descend(stack, entry)
                     if child is not None:
                         stack.append(child)  # before the entry goes out: whoever stops there must not lose it
-                    if entry is not None:
-                        yield entry
+                    if attributes:
+                        yield directory
                     if child is not None:
                         break
-                elif above:
-                    yield from self._leaf_above(level, name, status)
                 elif attributes:
-                    yield attributes.entry(
-                        level.prefix + name,
-                        name,
-                        status,
-                        level.base,
-                        root=level.root,
-                        public=level.public,
-                        now=level.now,
-                    )
+                    yield attributes.linked(entry) if status is not None and status.st_nlink > 1 else entry
             else:
                 if self._stopped():
                     return
@@ -165,15 +157,41 @@ class Walk:
         self._finished = True
 
     def _fill(self, level: _Level) -> bool:
-        """Read the stat data of the next names; False when there are none left."""
-        names = level.names[level.position : level.position + BLOCK]
-        if not names:
-            return False
-        level.position += BLOCK
-        level.now = time.time_ns()
-        block = self._block_above(level, names) if level.node is not None else self._block(level, names)
-        level.items = iter(block)
+        """Read the next names; False when there are none left."""
+        if not level.found:
+            names = level.names[level.position : level.position + BLOCK]
+            if not names:
+                return False
+            level.position += BLOCK
+            level.now = time.time_ns()
+            level.found = self._block_above(level, names) if level.node is not None else self._block(level, names)
+        entries = self._entries(level, self._attributes) if self._attributes else _bare(level)
+        del level.found[: len(entries)]
+        entries.reverse()
+        level.items = entries
         return True
+
+    def _entries(self, level: _Level, attributes: Attributes) -> list[Entry]:
+        """Make entries of what was found, of the first names only if their attributes are large."""
+        make = attributes.entry
+        prefix, public, now, inside_root = level.prefix, level.public, level.now, level.node is None
+        root = level.root
+        entries: list[Entry] = []
+        held = 0
+        with inside(level.fd) as base:
+            for name, status in level.found:
+                if not inside_root:
+                    root = self._root_of(level, name)
+                if isinstance(status, Problem):
+                    entries.append(Entry(prefix + name, None, root, problem=status))
+                    continue
+                entry = make(prefix + name, status, base + name, root, public, now)
+                if entry.xattrs:
+                    held += sum(len(key) + len(value) for key, value in entry.xattrs)
+                    if held > HELD_BYTES and entries:
+                        break
+                entries.append(entry if root else above(entry))
+        return entries
 
     def _block(self, level: _Level, names: list[bytes]) -> Block:
         fd = level.fd
@@ -243,29 +261,18 @@ class Walk:
         # marshal's version 2 writes bytes and integers in one fixed form, without references to equal objects.
         self._digest.update(marshal.dumps(facts, 2))
 
-    def _leaf_above(self, level: _Level, name: bytes, status: os.stat_result) -> Iterator[Entry]:
-        if self._attributes:
-            yield self._attributes.entry(
-                level.prefix + name,
-                name,
-                status,
-                level.base,
-                root=self._root_of(level, name),
-                public=level.public,
-                now=level.now,
-            )
-
     def _root_of(self, level: _Level, name: bytes) -> int:
         if level.node is None:
             return level.root
         child = level.node.children.get(name)
         return child.root if child else level.node.names_root
 
-    def _descend(self, stack: list[_Level], name: bytes, status: os.stat_result) -> tuple[Entry | None, _Level | None]:
-        """Return the directory's own entry (for a listing), and the level to go on in unless it cannot be read."""
+    def _descend(self, stack: list[_Level], entry: Entry) -> tuple[Entry, _Level | None]:
+        """Return the directory's own entry, and the level to go on in unless it cannot be read."""
         level = stack[-1]
+        path = entry.path
+        name = path[len(level.prefix) :]
         node = level.node.children.get(name) if level.node else None
-        path = level.prefix + name
         child: _Level | None = None
         trouble: Problem | None = None
         if level.node is not None and node is None:
@@ -278,16 +285,8 @@ class Walk:
             except OSError as error:
                 trouble = problem(error)
                 self._add([path, error.errno])
-        entry = None
-        if self._attributes:
-            root = self._root_of(level, name)
-            entry = self._attributes.entry(
-                path, name, status, level.base, root=root, public=level.public, now=level.now
-            )
-            if root == 0:
-                entry = above(entry)
-            if trouble:
-                entry = entry._replace(problem=trouble)
+        if trouble:
+            entry = entry._replace(problem=trouble)
         if child and len(stack) >= OPEN_LEVELS:
             deep = stack[len(stack) - OPEN_LEVELS]
             if deep.fd >= 0:
@@ -322,7 +321,6 @@ class Walk:
     def _reopen(self, upper: _Level, fd: int) -> None:
         try:
             upper.fd = os.open("..", DIRECTORY_FLAGS, dir_fd=fd) if fd >= 0 else -1
-            upper.base = directory_path(upper.fd)
             status = os.fstat(upper.fd)
             if (status.st_dev, status.st_ino) == upper.identity:
                 return
@@ -331,10 +329,19 @@ class Walk:
             pass
         # The directory was moved while the walk was below it: what is left of the old one cannot be reached.
         upper.fd = -1
-        names = [name for name, _ in upper.items] + upper.names[upper.position :]
+        names = [entry.path[len(upper.prefix) :] for entry in reversed(upper.items)]
+        names += [name for name, _ in upper.found] + upper.names[upper.position :]
         self._settled = False
         upper.position = len(upper.names)
-        upper.items = iter([(name, REPLACED) for name in names])
+        upper.found = [(name, REPLACED) for name in names]
+        upper.items = []
+
+
+def _bare(level: _Level) -> list[Entry]:
+    """Make entries for a walk that lists nothing, and only wants to know where to descend."""
+    return [
+        Entry(level.prefix + name, None if isinstance(status, Problem) else status, 0) for name, status in level.found
+    ]
 
 
 def above(entry: Entry) -> Entry:

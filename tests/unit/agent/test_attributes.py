@@ -12,6 +12,6 @@ def test_a_link_that_is_none_any_more_was_replaced(tmp_path):
     status = name.lstat()
     name.unlink()
     name.mkdir()
-    base = os.fsencode(tmp_path) + b"/"
-    entry = Attributes().entry(b"a", b"a", status, base, root=1, public=False, now=status.st_ctime_ns)
+    place = os.fsencode(name)
+    entry = Attributes().entry(b"a", status, place, root=1, public=False, now=status.st_ctime_ns)
     assert (entry.problem, entry.target) == (REPLACED, b"")

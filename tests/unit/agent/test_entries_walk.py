@@ -268,6 +268,8 @@ def test_devices_and_unreadable_directories_are_entries(tmp_path: Path) -> None:
     os.mknod(tmp_path / "null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
     (tmp_path / "shut").mkdir(mode=0o000)
     (tmp_path / "shut" / "f").touch()
+    (tmp_path / "names-only").mkdir(mode=0o744)
+    (tmp_path / "names-only" / "f").touch()
     for path in (tmp_path, *tmp_path.parents):
         if not path.stat().st_mode & stat.S_IXOTH:
             path.chmod(0o755)
@@ -276,10 +278,13 @@ def test_devices_and_unreadable_directories_are_entries(tmp_path: Path) -> None:
     if pid == 0:
         os.setgid(65534)
         os.setuid(65534)
-        found = below(listed(root(tmp_path)), tmp_path)
-        shut = found[b"shut"]
+        walk = entries.walk([root(tmp_path)], Rules())
+        found = below(list(walk), tmp_path)
+        shut, hidden = found[b"shut"], found[b"names-only/f"]
         good = b"shut/f" not in found and shut.stat is not None and shut.problem is not None
         good = good and shut.problem is not None and shut.problem.kind == Kind.DENIED and not found[b"null"].problem
+        good = good and hidden.stat is None and hidden.problem is not None and hidden.problem.kind == Kind.DENIED
+        good = good and entries.fingerprint([root(tmp_path)], Rules()) == walk.fingerprint
         os.write(sink, b"good" if good else repr(found).encode())
         os._exit(0)
     os.close(sink)
