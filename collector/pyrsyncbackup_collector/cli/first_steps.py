@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shlex
@@ -118,9 +119,14 @@ def invitation(
 
 def _only_for_the_owner(output: IO[str]) -> None:
     """The shell that made the file for `>` knew nothing of a secret: take the others' permissions away."""
-    with contextlib.suppress(OSError):
-        if stat.S_ISREG(os.fstat(output.fileno()).st_mode):
+    with contextlib.suppress(io.UnsupportedOperation):
+        if not stat.S_ISREG(mode := os.fstat(output.fileno()).st_mode):
+            return
+        try:
             os.fchmod(output.fileno(), 0o600)
+        except OSError:
+            if mode & 0o077:
+                screen.note("this file holds a secret, and others can read it: chmod 600", screen.DOUBT)
 
 
 @app.command(epilog=exit_codes(9, 10, 11), short_help="Try everything that the configuration names.")

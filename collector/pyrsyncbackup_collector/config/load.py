@@ -52,10 +52,16 @@ _NO_FILE = (
 def load(path: Path) -> Config:
     """The configuration of `path` and the hosts.d beside it. Raises ConfigError with all problems."""
     path = path.absolute()
-    if not path.exists():
-        raise ConfigError([f"{path}: does not exist"], _NO_FILE)
-    if path.is_dir():
-        raise ConfigError([f"{path}: is a directory"], f"name the file in it: {path}/collector.toml")
+    try:
+        path.open("rb").close()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError([f"{path}: does not exist"], _NO_FILE) from None
+    except IsADirectoryError:
+        raise ConfigError([f"{path}: is a directory"], f"name the file in it: {path}/collector.toml") from None
+    except PermissionError:
+        raise ConfigError([f"{path}: cannot be read by this user"], "run it as the collector's user") from None
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"], _NO_FILE) from error
     source = _Source(path)
     main = _read(source, CollectorFile)
     problems = source.problems

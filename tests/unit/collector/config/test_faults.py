@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,12 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "collector.toml"
     file.write_bytes(b'store = "\xff"\n')
     assert problems(file) == [f"{file}: is not UTF-8 text"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_of_another_user_is_no_mistake_in_it(tmp_path: Path) -> None:
+    file = tmp_path / "collector.toml"
+    file.touch(mode=0)
+    with pytest.raises(ConfigError, match="cannot be read by this user") as refused:
+        load(file)
+    assert refused.value.hint == "run it as the collector's user"
