@@ -10,6 +10,7 @@ import contextlib
 from array import array
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,7 +186,7 @@ class _Pull:
         )  # fmt: skip
         take_in = TakeIn(self._task, self._session, store.objects, ledger, fetcher, self._counts)
         dropped: set[int] = set()
-        with contextlib.closing(_ahead(fetcher.fetch, self._windows(findings))) as windows:
+        with contextlib.closing(_ahead(fetcher.fetch, self._windows(findings, sizes))) as windows:
             try:
                 for fetched in windows:
                     self._quotes += [run.ended.quote() for run in fetched.runs if run.ended.code != 0]
@@ -197,19 +198,21 @@ class _Pull:
                 raise
         return dropped
 
-    def _windows(self, findings: Iterable[Finding]) -> Iterator[list[Finding]]:
+    def _windows(self, findings: Iterable[Finding], known_sizes: AbstractSet[int]) -> Iterator[list[Finding]]:
+        """Findings in pieces of bounded work; a content that is probably known is a tenth of one that must travel."""
         window: list[Finding] = []
-        files = size = 0
-        most = min(FIRST_WINDOW, self._task.window_files)
+        work = size = 0
+        most = 10 * min(FIRST_WINDOW, self._task.window_files)
         for finding in findings:
             window.append(finding)
             if finding.need is not Need.NOTHING and finding.entry is not None:
-                files += 1
+                new = finding.need is Need.CONTENT and finding.entry.size not in known_sizes
+                work += 10 if new else 1
                 size += finding.entry.size
-            if files >= most or size >= self._task.window_bytes or len(window) >= MAX_WINDOW:
+            if work >= most or size >= self._task.window_bytes or len(window) >= MAX_WINDOW:
                 yield window
-                window, files, size = [], 0, 0
-                most = min(2 * most, self._task.window_files)
+                window, work, size = [], 0, 0
+                most = min(2 * most, 10 * self._task.window_files)
         if window:
             yield window
 

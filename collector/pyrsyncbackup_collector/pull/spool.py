@@ -15,6 +15,9 @@ T = TypeVar("T")
 # Bytes kept in memory: some 20,000 entries.
 IN_MEMORY = 8 << 20
 
+# Values that are written and read at once.
+BLOCK = 256
+
 _LENGTH = struct.Struct("<I")
 
 
@@ -25,14 +28,18 @@ class Spool(Generic[T]):
         """`directory` takes the unnamed file, if one is needed."""
         self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=str(directory))  # noqa: SIM115 - closed by close
         self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(kind).decode
+        self._decode = msgspec.msgpack.Decoder(list[kind]).decode  # type: ignore[valid-type]
+        self._block: list[T] = []
         self._count = 0
 
     def append(self, value: T) -> None:
         """Write one more value."""
-        data = self._encode(value)
-        self._file.write(_LENGTH.pack(len(data)) + data)
+        self._block.append(value)
         self._count += 1
+        if len(self._block) == BLOCK:
+            data = self._encode(self._block)
+            self._file.write(_LENGTH.pack(len(data)) + data)
+            self._block.clear()
 
     def __len__(self) -> int:
         """How many values there are."""
@@ -42,7 +49,8 @@ class Spool(Generic[T]):
         """All values in the order they were written."""
         self._file.seek(0)
         while header := self._file.read(_LENGTH.size):
-            yield self._decode(self._file.read(_LENGTH.unpack(header)[0]))
+            yield from self._decode(self._file.read(_LENGTH.unpack(header)[0]))
+        yield from self._block
         self._file.seek(0, 2)
 
     def close(self) -> None:
