@@ -27,7 +27,10 @@ def parse(fleet: Fleet, words: Sequence[str]) -> list[Target]:
     for word in words:
         pattern, slash, module = word.partition("/")
         if not pattern or (slash and not valid_name(module)):
-            raise UsageError(f"{printable(word)!r} does not name a host or a module", "write HOST or HOST/MODULE")
+            raise UsageError(
+                f"{printable(word)!r} does not name a host or a module",
+                "write HOST or HOST/MODULE; HOST may be a pattern",
+            )
         for host in fleet.match(pattern):
             _, modules = wanted.setdefault(host.name, (host, []))
             if not slash:
