@@ -44,7 +44,7 @@ class Attributes:
     """Makes entries of names in open directories; remembers hard links for as long as a session lasts."""
 
     def __init__(self) -> None:
-        self._links: dict[tuple[int, int], bytes] = {}
+        self._links: dict[tuple[int, int, int], bytes] = {}
 
     def entry(self, path: bytes, status: os.stat_result, place: bytes, root: int, public: bool, now: int) -> Entry:
         """Return the entry of what can be reached at `place`, which is its name in an open directory (`nearby`).
@@ -85,7 +85,8 @@ class Attributes:
         return entry._replace(link_to=self._link(entry.path, status))
 
     def _link(self, path: bytes, status: os.stat_result) -> bytes:
-        key = (status.st_dev, status.st_ino)
+        # With ctime: the number of an inode that is removed meanwhile may come back as another file's.
+        key = (status.st_dev, status.st_ino, status.st_ctime_ns)
         first = self._links.get(key)
         if first is None:
             if len(self._links) < MAX_LINKS:

@@ -58,8 +58,8 @@ class Fingerprint:
 _KINDS = {
     errno.EACCES: Kind.DENIED,
     errno.EPERM: Kind.DENIED,
+    # Not ESTALE: a whole network file system may answer with it for a while, and what vanished counts as removed.
     errno.ENOENT: Kind.VANISHED,
-    errno.ESTALE: Kind.VANISHED,
     errno.ELOOP: Kind.REPLACED,
     errno.ENOTDIR: Kind.REPLACED,
     errno.ENXIO: Kind.REPLACED,

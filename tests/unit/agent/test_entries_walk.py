@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -13,6 +14,8 @@ from pyrsyncbackup_agent import entries
 from pyrsyncbackup_agent.entries import Entry, Kind
 from pyrsyncbackup_agent.modules import Root
 from pyrsyncbackup_agent.patterns import Rules
+
+from tests.support.waiting import until
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes devices and owners")
 
@@ -311,3 +314,30 @@ def test_memory_does_not_grow_with_the_number_of_entries(tmp_path: Path) -> None
 
     small = peak(5)
     assert peak(60) < small * 1.5
+
+
+def test_an_inode_that_changed_since_its_first_name_is_no_further_name_of_it(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    for name in ("b", "c"):
+        os.link(tmp_path / "a", tmp_path / name)
+    attributes = entries.Attributes()
+
+    def link_to(name: str) -> bytes:
+        path = os.fsencode(tmp_path / name)
+        status = (tmp_path / name).stat()
+        return attributes.entry(path, path, status, b"", root=1, public=False, now=0).link_to
+
+    assert link_to("a") == b""
+    assert link_to("b") == os.fsencode(tmp_path / "a")
+    seen = (tmp_path / "a").stat().st_ctime_ns
+
+    def touched() -> bool:
+        os.chmod(tmp_path / "a", 0o600)
+        return (tmp_path / "a").stat().st_ctime_ns != seen
+
+    until(touched)
+    assert link_to("c") == b""
+
+
+def test_a_network_file_system_that_lost_its_handles_has_lost_no_files() -> None:
+    assert entries.entry.problem(OSError(errno.ESTALE, "stale")).kind is Kind.IO
