@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from pyrsyncbackup_collector.errors import Cancelled, ModuleNotReady, ModuleUnknown
+from pyrsyncbackup_collector.errors import Cancelled, CatalogLocked, ModuleNotReady, ModuleUnknown
 from pyrsyncbackup_collector.pull.report import Outcome
 
 from tests.support.agent import RunningAgent
@@ -253,3 +253,23 @@ def test_progress_ends_with_all_files_done(world):
     world.pull()
     last = world.puller.progress[-1]
     assert (last.files_done, last.files_total, last.bytes_done, last.bytes_total) == (10, 10, 45, 45)
+
+
+def test_a_commit_that_did_not_reach_the_catalog_is_made_up_for_by_the_next_pull(world, monkeypatch):
+    (world.top / "a").write_text("one")
+    world.pull()
+    (world.top / "a").write_text("two!")
+    with monkeypatch.context() as patch:
+
+        def locked(*_, **__):
+            raise CatalogLocked("the catalog is locked by another process")
+
+        patch.setattr(world.puller.catalog, "commit", locked)
+        with pytest.raises(CatalogLocked):
+            world.pull()
+    (world.top / "a").write_text("three")
+    assert world.pull().outcome is Outcome.COMPLETE
+    assert world.contents() == {b"a": b"three"}
+    in_store = world.puller.store.snapshots("web1", "srv")
+    assert world.puller.catalog.snapshots() == in_store
+    assert len(in_store) == 3

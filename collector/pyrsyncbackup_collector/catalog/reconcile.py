@@ -84,14 +84,27 @@ class Reconciling:
             raise _mismatch(f"the catalog has snapshots of {host}/{module}, the store has none")
         return missing
 
-    def _manifests(self) -> dict[tuple[str, str], dict[int, tuple[str, str]]]:
+    def catch_up(self, store: StoreView, host: str, module: str) -> None:
+        """Add what a commit that did not reach the catalog left of one module; raises as `check_against`.
+
+        For the begin of a pull of the module: a catalog that was locked or full must not stay behind until a restart.
+        """
+        known = self._manifests(host, module).get((host, module), {})
+        for before, recorded in _missing(host, module, store.recorded(host, module), known):
+            self._add(store, before, recorded)
+
+    def _manifests(
+        self, host: str | None = None, module: str | None = None
+    ) -> dict[tuple[str, str], dict[int, tuple[str, str]]]:
         found: dict[tuple[str, str], dict[int, tuple[str, str]]] = {}
+        only = "" if host is None else "WHERE hosts.name = ? AND modules.name = ?"
         with self._database.reading() as raw:
-            for host, module, sequence, name, digest in raw.execute(
+            for host_name, module_name, sequence, name, digest in raw.execute(
                 "SELECT hosts.name, modules.name, sequence, snapshots.name, digest FROM snapshots "
-                "JOIN modules ON modules.id = module_id JOIN hosts ON hosts.id = host_id"
+                f"JOIN modules ON modules.id = module_id JOIN hosts ON hosts.id = host_id {only}",  # noqa: S608
+                () if host is None else (host, module),
             ):
-                found.setdefault((host, module), {})[sequence] = (name, digest.hex())
+                found.setdefault((host_name, module_name), {})[sequence] = (name, digest.hex())
         return found
 
     def _add(self, store: StoreView, before: Recorded | None, recorded: Recorded) -> Snapshot:

@@ -59,6 +59,11 @@ class Comparison:
         # Order keys, with separator, of the directories around this place that could not be read.
         self._blocked: list[bytes] = []
 
+    @property
+    def remembers(self) -> bool:
+        """Whether there were tokens to compare with."""
+        return bool(self._known)
+
     def findings(self, listing: Iterable[Listed], snapshot: Iterable[Entry]) -> Iterator[Finding]:
         """Everything that differs, in order; consumes both."""
         older = _Cursor(snapshot)

@@ -128,7 +128,11 @@ class _Pull:
         self._sizes: set[int] = set()
 
     def run(self) -> PullReport:
-        comparison, previous = _comparison(self._task, self._tools)
+        task, tools = self._task, self._tools
+        comparison, previous = _comparison(task, tools)
+        if previous is not None and not comparison.remembers:
+            # A commit that did not reach the catalog is one reason for that; the next would be refused.
+            tools.ledger.catch_up(tools.store, task.host, task.module)
         findings: Spool[Finding] = Spool(Finding, self._incoming)
         changes: Spool[Change] = Spool(Change, self._incoming)
         try:

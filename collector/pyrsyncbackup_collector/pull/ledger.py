@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pyrsyncbackup_collector.store.snapshot import Change, Snapshot
+from pyrsyncbackup_collector.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,13 @@ class Ledger(Protocol):
         `changes` are those since snapshot number `previous` (0: there was none; default: the number before). Raises
         CatalogMismatch if that is not the newest one in the catalog (a commit did not reach it). A second time with the
         same snapshot does nothing.
+        """
+        ...
+
+    def catch_up(self, store: Store, host: str, module: str) -> None:
+        """Add a snapshot of the module that lies in the store and did not reach the catalog.
+
+        Raises CatalogMismatch if there is more than one, and StoreDamaged.
         """
         ...
 
