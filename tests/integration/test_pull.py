@@ -1,6 +1,7 @@
 """One pull after the other, with a real agent, real rsync in the sandbox, a real store and catalog."""
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,12 @@ class World:
         self.client.close()
         self.puller.close()
         self.agent.stop()
+
+
+def open_to_everyone(top: Path) -> None:
+    for directory in (top, *top.parents):
+        if os.access(directory, os.W_OK) and directory != Path("/") and directory.stat().st_uid == os.geteuid():
+            directory.chmod(directory.stat().st_mode | 0o055)
 
 
 @pytest.fixture
@@ -113,9 +120,7 @@ def test_public_content_of_another_host_does_not_travel(world):
     (world.top / "a").write_text("public")
     (world.top / "p").write_text("private")
     (world.top / "p").chmod(0o600)
-    for directory in (world.top, *world.top.parents):
-        if os.access(directory, os.W_OK) and directory != Path("/") and directory.stat().st_uid == os.geteuid():
-            directory.chmod(directory.stat().st_mode | 0o055)
+    open_to_everyone(world.top)
     world.pull()
     other = world.puller.client(world.agent.address, world.agent.certificate_pem, host="web2")
     report = world.puller.pull(other, "srv")
@@ -273,3 +278,16 @@ def test_a_commit_that_did_not_reach_the_catalog_is_made_up_for_by_the_next_pull
     in_store = world.puller.store.snapshots("web1", "srv")
     assert world.puller.catalog.snapshots() == in_store
     assert len(in_store) == 3
+
+
+def test_what_a_host_does_not_share_is_sent_by_the_next_host_itself(world):
+    (world.top / "a").write_text("public, but not for others")
+    open_to_everyone(world.top)
+    world.pull(share=False)
+    assert world.snapshot()[b"a"].public
+    with closing(world.puller.client(world.agent.address, world.agent.certificate_pem, "web2")) as other:
+        report = world.puller.pull(other, "srv")
+        assert (report.counts.sent_files, report.counts.claimed_files) == (1, 0)
+    with closing(world.puller.client(world.agent.address, world.agent.certificate_pem, "web3")) as other:
+        report = world.puller.pull(other, "srv")  # web2 shares it
+        assert (report.counts.sent_files, report.counts.claimed_files) == (0, 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.entry import DIRECTORY, Entry, order, parent, text_or_bytes
 from pyrsyncbackup_collector.pull.ledger import ModuleMemory, StoredObject
-from pyrsyncbackup_collector.store.snapshot import Change, Snapshot
+from pyrsyncbackup_collector.store.snapshot import Change, Facts, Snapshot
 from pyrsyncbackup_collector.store.store import Store
 
 
@@ -46,19 +46,26 @@ class Estate:
         *,
         state: str = "complete",
         recorded: bool = True,
+        share: bool = True,
     ) -> Snapshot:
         """Commit changes to the newest snapshot: files by path, None for one that is gone. Not `recorded`: a crash."""
         run = self.catalog.run_begin(host, module)
         changes = self._changes(host, module, files)
         contents = [content for content in files.values() if content and not content.claimed]
-        self.catalog.record_objects(run, host, [self._object(content) for content in contents])
+        self.catalog.record_objects(run, host, [self._object(content, share) for content in contents])
         previous = self.store.newest(host, module)
         snapshot = self.store.commit(
-            host, module, time=1_790_000_000.5, state=state, changes=changes, previous=previous
+            host,
+            module,
+            time=1_790_000_000.5,
+            state=state,
+            changes=changes,
+            previous=previous,
+            facts=Facts(share=share),
         )
         if recorded:
             memory = ModuleMemory(snapshot.sequence, b"\1" * 8 * snapshot.totals.entries, b"finger")
-            self.catalog.commit(run, snapshot, changes, memory)
+            self.catalog.commit(run, snapshot, changes, memory, share=share)
             self.catalog.unpin(run)
             self.catalog.run_end(run, state, sequence=snapshot.sequence)
         return snapshot
@@ -72,11 +79,11 @@ class Estate:
                 changes[path] = Change(path, Entry(path_text=path.decode(), type=DIRECTORY, mode=0o755))
         return sorted(changes.values(), key=lambda change: order(change.path))
 
-    def _object(self, content: Content) -> StoredObject:
+    def _object(self, content: Content, share: bool) -> StoredObject:
         with tempfile.TemporaryFile() as file:
             file.write(content.data)
             file.seek(0)
-            return StoredObject(*self.store.objects.ingest(file.fileno(), 1 << 20), content.public)
+            return StoredObject(*self.store.objects.ingest(file.fileno(), 1 << 20), content.public and share)
 
 
 def _file(path: bytes, content: Content) -> Entry:

@@ -120,17 +120,19 @@ class LedgerTables:
         memory: ModuleMemory,
         *,
         previous: int | None = None,
+        share: bool = True,
     ) -> None:
         """Record a snapshot that lies in the store: its row, its changed paths, the memory; one transaction.
 
         `changes` are those since snapshot number `previous` (default: the one before; 0: none). Raises CatalogMismatch
-        if that is not the newest one here. A second time with the same snapshot does nothing.
+        if that is not the newest one here. A second time with the same snapshot does nothing. Without `share` no
+        content becomes public by it.
         """
         if memory.sequence != snapshot.sequence:
             raise CatalogError(f"memory of snapshot {memory.sequence} given for {snapshot.sequence}")
         with self._database.writing() as raw:
             module_id = module_row(raw, snapshot.host, snapshot.module)
-            if add_snapshot(raw, module_id, snapshot, changes, previous=previous):
+            if add_snapshot(raw, module_id, snapshot, changes, previous=previous, share=share):
                 _remember(raw, module_id, memory)
             raw.execute("UPDATE runs SET sequence = ? WHERE id = ?", (snapshot.sequence, run))
 
@@ -168,8 +170,12 @@ def add_snapshot(
     changes: Iterable[Change],
     *,
     previous: int | None = None,
+    share: bool,
 ) -> bool:
-    """Add a snapshot and the versions of its changed paths; False if it is there already. Inside a transaction."""
+    """Add a snapshot and the versions of its changed paths; False if it is there already. Inside a transaction.
+
+    With `share` what its host opened to everyone becomes public.
+    """
     digest = bytes.fromhex(snapshot.digest)
     present = raw.execute(
         "SELECT digest FROM snapshots WHERE module_id = ? AND sequence = ?", (module_id, snapshot.sequence)
@@ -193,7 +199,8 @@ def add_snapshot(
         if newest:
             raw.executemany(_END_VERSION, [(module_id, change.path, snapshot.sequence) for change in chunk])
         raw.executemany(_VERSION, _versions(module_id, snapshot.sequence, chunk))
-        raw.executemany(MADE_PUBLIC, _public(chunk))
+        if share:
+            raw.executemany(MADE_PUBLIC, _public(chunk))
     return True
 
 

@@ -123,34 +123,35 @@ class _Builder:
                 with self._database.writing():  # a savepoint
                     snapshot = self._store.snapshot(recorded)
                     changes = changes_between(self._store, readable, snapshot)
-                    seen = self._contents(raw, host_row(raw, host), changes)
-                    add_snapshot(raw, row, snapshot, seen, previous=number)
+                    share = self._store.facts(snapshot).share
+                    seen = self._contents(raw, host_row(raw, host), changes, share)
+                    add_snapshot(raw, row, snapshot, seen, previous=number, share=share)
                 readable = snapshot
             except StoreError as error:
                 self.damaged.append((recorded, error.cause))
-                add_snapshot(raw, row, _placeholder(recorded), (), previous=number)
+                add_snapshot(raw, row, _placeholder(recorded), (), previous=number, share=False)
             number = recorded.sequence
             self.snapshots += 1
 
-    def _contents(self, raw: sqlite3.Connection, host: int, changes: Iterable[Change]) -> Iterator[Change]:
+    def _contents(self, raw: sqlite3.Connection, host: int, changes: Iterable[Change], share: bool) -> Iterator[Change]:
         """`changes`, while the contents of their entries are recorded by the way."""
         batch: list[Entry] = []
         for change in changes:
             if change.entry is not None and change.entry.sha256:
                 batch.append(change.entry)
             if len(batch) == _BATCH:
-                self._record(raw, host, batch)
+                self._record(raw, host, batch, share)
                 batch.clear()
             yield change
-        self._record(raw, host, batch)
+        self._record(raw, host, batch, share)
 
-    def _record(self, raw: sqlite3.Connection, host: int, entries: list[Entry]) -> None:
-        """What a host sent is its own, and public if it said so; what it claimed is neither by that."""
+    def _record(self, raw: sqlite3.Connection, host: int, entries: list[Entry], share: bool) -> None:
+        """What a host sent is its own, and public if it said so and shares it; what it claimed is neither by that."""
         objects = []
         opened = []
         for entry in entries:
             digest = bytes.fromhex(entry.sha256)
-            public = entry.public and not entry.claimed
+            public = share and entry.public and not entry.claimed
             if raw.execute("SELECT 1 FROM objects WHERE sha256 = ?", (digest,)).fetchone():
                 if public:
                     opened.append((digest,))

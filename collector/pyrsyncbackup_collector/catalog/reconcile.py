@@ -11,7 +11,7 @@ from pyrsyncbackup_collector.catalog.database import REBUILD_HINT, Database
 from pyrsyncbackup_collector.catalog.ledger import add_snapshot, module_row
 from pyrsyncbackup_collector.entry import Entry, order
 from pyrsyncbackup_collector.errors import CatalogMismatch
-from pyrsyncbackup_collector.store.snapshot import Change, Recorded, Snapshot
+from pyrsyncbackup_collector.store.snapshot import Change, Facts, Recorded, Snapshot
 
 # A killed collector leaves at most one snapshot per module that the catalog lacks: pulls of a module never overlap.
 # A catalog that lacks more is an old copy, and what it says about objects may be long past.
@@ -49,6 +49,10 @@ class StoreView(Protocol):
 
     def snapshot(self, recorded: Recorded) -> Snapshot:
         """Read a manifest's header; raises StoreDamaged."""
+        ...
+
+    def facts(self, snapshot: Snapshot) -> Facts:
+        """What its header says of the module; raises StoreDamaged."""
         ...
 
     def entries(self, snapshot: Snapshot, *, verify: bool = False) -> Iterator[Entry]:
@@ -97,12 +101,12 @@ class Reconciling:
         self, host: str | None = None, module: str | None = None
     ) -> dict[tuple[str, str], dict[int, tuple[str, str]]]:
         found: dict[tuple[str, str], dict[int, tuple[str, str]]] = {}
-        only = "" if host is None else "WHERE hosts.name = ? AND modules.name = ?"
         with self._database.reading() as raw:
             for host_name, module_name, sequence, name, digest in raw.execute(
                 "SELECT hosts.name, modules.name, sequence, snapshots.name, digest FROM snapshots "
-                f"JOIN modules ON modules.id = module_id JOIN hosts ON hosts.id = host_id {only}",  # noqa: S608
-                () if host is None else (host, module),
+                "JOIN modules ON modules.id = module_id JOIN hosts ON hosts.id = host_id "
+                "WHERE ?1 IS NULL OR (hosts.name = ?1 AND modules.name = ?2)",
+                (host, module),
             ):
                 found.setdefault((host_name, module_name), {})[sequence] = (name, digest.hex())
         return found
@@ -112,7 +116,8 @@ class Reconciling:
         changes = changes_between(store, store.snapshot(before) if before else None, snapshot)
         with self._database.writing() as raw:
             row = module_row(raw, snapshot.host, snapshot.module)
-            add_snapshot(raw, row, snapshot, changes, previous=before.sequence if before else 0)
+            share = store.facts(snapshot).share
+            add_snapshot(raw, row, snapshot, changes, previous=before.sequence if before else 0, share=share)
         return snapshot
 
 

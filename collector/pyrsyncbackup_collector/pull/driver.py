@@ -285,11 +285,11 @@ class _Pull:
             state="partial" if partial else "complete",
             changes=changes,
             previous=previous,
-            facts=_facts(self._session.offer, self._problems),
+            facts=_facts(self._session.offer, self._problems, task.share),
         )
         memory = ModuleMemory(snapshot.sequence, tokens.tobytes(), kept)
         before = previous.sequence if previous else 0
-        self._tools.ledger.commit(task.run, snapshot, changes, memory, previous=before)
+        self._tools.ledger.commit(task.run, snapshot, changes, memory, previous=before, share=task.share)
         return self._report(Outcome.PARTIAL if partial else Outcome.COMPLETE, snapshot)
 
     def _report(self, outcome: Outcome, snapshot: Snapshot | None) -> PullReport:
@@ -333,10 +333,10 @@ def _entries(store: Store, snapshot: Snapshot | None) -> Iterator[Entry]:
     return iter(()) if snapshot is None else store.entries(snapshot)
 
 
-def _facts(offer: ModuleOffer, problems: Problems) -> Facts:
+def _facts(offer: ModuleOffer, problems: Problems, share: bool) -> Facts:
     aliases = tuple((alias, root.path) for root in offer.roots for alias in root.aliases)
     roots = tuple(root.path for root in offer.roots)
-    return Facts(offer.title, roots, aliases, offer.excludes, offer.includes, tuple(problems.listed))
+    return Facts(offer.title, roots, aliases, offer.excludes, offer.includes, tuple(problems.listed), share)
 
 
 def _kind(finding: Finding) -> str:

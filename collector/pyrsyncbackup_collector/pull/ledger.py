@@ -77,12 +77,13 @@ class Ledger(Protocol):
         memory: ModuleMemory,
         *,
         previous: int | None = None,
+        share: bool = True,
     ) -> None:
         """Record a snapshot that lies in the store: its row, its changed paths, the memory; one transaction.
 
         `changes` are those since snapshot number `previous` (0: there was none; default: the number before). Raises
         CatalogMismatch if that is not the newest one in the catalog (a commit did not reach it). A second time with the
-        same snapshot does nothing.
+        same snapshot does nothing. Without `share` no content becomes public by it.
         """
         ...
 

@@ -194,7 +194,7 @@ class TakeIn:
         said, entry = asked(), finding.entry
         if (ingested.sha256, ingested.size) == (said.sha256, said.size) and entry is not None:
             taken.agreed.add(finding.path)
-            public = entry.public and said.token == finding.token
+            public = entry.public and said.token == finding.token and self._task.share
             taken.stored.append(StoredObject(ingested.sha256, ingested.size, ingested.stored_size, public))
 
     def _settle(self, finding: Finding, fetched: Fetched, taken: Taken) -> Settled:

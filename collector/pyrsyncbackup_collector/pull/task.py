@@ -10,7 +10,8 @@ class Task:
     """One pull of one module, with its limits; sizes in bytes, times in seconds.
 
     `run` names it in catalog, logs and the incoming directory. `share` allows skipping transfers of public contents
-    that other hosts sent. A window is what is transferred, taken in and recorded before the next one.
+    that other hosts sent, and lets these claim the public ones of this host. A window is what is transferred, taken in
+    and recorded before the next one.
     """
 
     run: str

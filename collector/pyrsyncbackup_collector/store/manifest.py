@@ -108,6 +108,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     excludes: tuple[str, ...] = ()
     includes: tuple[str, ...] = ()
     problems: tuple[Trouble, ...] = ()
+    share: bool = True
 
     @property
     def time(self) -> float:
@@ -123,6 +124,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
             excludes=self.excludes,
             includes=self.includes,
             problems=tuple(Problem(p.path, p.kind, p.message) for p in self.problems),
+            share=self.share,
         )
 
 
@@ -135,6 +137,7 @@ def described(facts: Facts) -> dict[str, Any]:
         "excludes": facts.excludes,
         "includes": facts.includes,
         "problems": tuple(Trouble(*text_or_bytes(p.path), p.kind, p.message) for p in facts.problems),
+        "share": facts.share,
     }
 
 

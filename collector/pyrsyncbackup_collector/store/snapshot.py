@@ -44,6 +44,7 @@ class Facts:
     """What a manifest's header keeps beside the entries: how the module was defined, and what went wrong.
 
     `roots` are paths relative to "/", `aliases` pairs of (path as defined, root that it stands for).
+    Without `share` no other host may claim what was sent for this snapshot, public or not.
     """
 
     title: str = ""
@@ -52,6 +53,7 @@ class Facts:
     excludes: tuple[str, ...] = ()
     includes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    share: bool = True
 
 
 @dataclass(frozen=True, slots=True)

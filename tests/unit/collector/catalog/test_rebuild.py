@@ -20,7 +20,7 @@ from pyrsyncbackup_collector.transport.offer import ModuleOffer, ModuleState
 from tests.support.estate import Content, Estate
 
 REMEDY = "pyrsyncbackup catalog rebuild"
-CONTENTS = [b"common", b"private", b"own", b"new", b"later", b"never sent", b"\xff"]
+CONTENTS = [b"common", b"private", b"own", b"new", b"later", b"never sent", b"\xff", b"kept"]
 
 
 @pytest.fixture
@@ -260,3 +260,22 @@ def test_differences_make_the_newer_of_the_older() -> None:
         Change(b"b", entry("b")),
         Change(b"z", None),
     ]
+
+
+def test_what_a_host_does_not_share_stays_its_own_after_a_rebuild(estate: Estate) -> None:
+    estate.pull("web1", "etc", {b"etc/a": Content(b"kept"), b"etc/b": Content(b"own", public=False)}, share=False)
+    estate.pull("web1", "etc", {b"etc/b": Content(b"own", public=True)}, share=False)
+    estate.pull("web1", "cron", {b"etc/cron.d/x": Content(b"kept", claimed=True)})
+    estate.pull("web2", "etc", {b"etc/a": Content(b"new")}, share=False, recorded=False)
+    assert len(estate.catalog.check_against(estate.store)) == 1
+
+    def granted(host: str) -> set[str]:
+        claims = [(digest(content), True) for content in (b"kept", b"own", b"new")]
+        return estate.catalog.pin_claimable("p", host, claims, share=True)
+
+    assert granted("web1") == {digest(b"kept"), digest(b"own")}
+    assert granted("db1") == set()
+    before = about_snapshots(estate.catalog)
+    renew(estate)
+    assert granted("db1") == set()
+    assert about_snapshots(estate.catalog) == before
