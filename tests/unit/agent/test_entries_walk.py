@@ -324,8 +324,7 @@ def test_an_inode_that_changed_since_its_first_name_is_no_further_name_of_it(tmp
 
     def link_to(name: str) -> bytes:
         path = os.fsencode(tmp_path / name)
-        status = (tmp_path / name).stat()
-        return attributes.entry(path, path, status, b"", root=1, public=False, now=0).link_to
+        return attributes.linked(Entry(path, (tmp_path / name).stat(), 1)).link_to
 
     assert link_to("a") == b""
     assert link_to("b") == os.fsencode(tmp_path / "a")
