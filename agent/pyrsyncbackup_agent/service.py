@@ -117,10 +117,14 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
             self._registry.modules()
             unwatch = self._registry.watch(lambda _: changed.set())
             try:
-                context.add_callback(end)
+                if not context.add_callback(end):
+                    return
                 last = None
-                while not ended.is_set():
+                while True:
                     changed.clear()
+                    # Looked at after `clear`, which may have wiped out what `end` set.
+                    if ended.is_set():
+                        return
                     generation = self._registry.generation
                     if generation != last:
                         last = generation

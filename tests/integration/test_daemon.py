@@ -272,7 +272,8 @@ def test_what_was_transferred_before_sigterm_is_not_transferred_again(
 
 def test_a_locked_catalog_is_told_once_and_the_daemon_goes_on(collector: RunningCollector, data: Path) -> None:
     with collector.start():
-        until(lambda: collector.snapshots("web1", "data"))
+        # Not when the store has the snapshot: the catalog is written after that.
+        until(lambda: collector.events("pull ended", module="data"))
         with contextlib.closing(sqlite3.connect(collector.base / "catalog.sqlite", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             (data / "a").write_text("changed\n")

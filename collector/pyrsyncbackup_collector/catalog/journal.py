@@ -244,18 +244,18 @@ class Journal:
         now = self._clock.now()
         with self._database.writing() as raw:
             raw.execute(
-                "UPDATE requests SET cancelled = ?1, done = iif(taken IS NULL, ?1, NULL) "
-                "WHERE id = ?2 AND done IS NULL",
-                (now, request),
+                "UPDATE requests SET cancelled = :now, done = iif(taken IS NULL, :now, NULL) "
+                "WHERE id = :id AND done IS NULL",
+                {"now": now, "id": request},
             )
 
     def heartbeat(self, pid: int, sandbox: str) -> None:
         """Say that the daemon with this process id is alive, and which kind of sandbox its transfers run in."""
         with self._database.writing() as raw:
             raw.execute(
-                "INSERT INTO daemon VALUES (1, ?1, ?2, ?2, ?3) ON CONFLICT (id) DO UPDATE SET "
-                "started = iif(pid = ?1, started, ?2), pid = ?1, heartbeat = ?2, sandbox = ?3",
-                (pid, self._clock.now(), sandbox),
+                "INSERT INTO daemon VALUES (1, :pid, :now, :now, :sandbox) ON CONFLICT (id) DO UPDATE SET "
+                "started = iif(pid = :pid, started, :now), pid = :pid, heartbeat = :now, sandbox = :sandbox",
+                {"pid": pid, "now": self._clock.now(), "sandbox": sandbox},
             )
 
     def daemon_ended(self, pid: int) -> None:

@@ -50,7 +50,7 @@ _VERSION: Final = """
 # A file that was sent as private and that its host opened to everyone since.
 MADE_PUBLIC: Final = "UPDATE objects SET public = 1 WHERE sha256 = ? AND public = 0"
 _END_VERSION: Final = """
-    UPDATE versions SET until_seq = ?3 WHERE module_id = ?1 AND path = ?2 AND until_seq IS NULL
+    UPDATE versions SET until_seq = ? WHERE module_id = ? AND path = ? AND until_seq IS NULL
 """
 # Rows built in Python before SQLite gets them: bounds memory, and is past where more helps.
 _CHUNK: Final = 10_000
@@ -197,7 +197,7 @@ def add_snapshot(
     )
     for chunk in _chunks(changes):
         if newest:
-            raw.executemany(_END_VERSION, [(module_id, change.path, snapshot.sequence) for change in chunk])
+            raw.executemany(_END_VERSION, [(snapshot.sequence, module_id, change.path) for change in chunk])
         raw.executemany(_VERSION, _versions(module_id, snapshot.sequence, chunk))
         if share:
             raw.executemany(MADE_PUBLIC, _public(chunk))
