@@ -167,6 +167,7 @@ def serve(settings: Settings, own: Key, grace: float) -> int:
     with _signals() as signals:
         try:
             server.start()
+            memory.give_back()
             notify("READY=1")
             while True:
                 number = signals()
