@@ -3,13 +3,14 @@
 import errno
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 from pyrsyncbackup_collector.errors import AgentMisbehaved, TransferFailed
 from pyrsyncbackup_collector.pull.outcome import Ended, failure
 from pyrsyncbackup_collector.pull.rsync_command import Fetch, client
-from pyrsyncbackup_collector.pull.rsync_process import run_client
+from pyrsyncbackup_collector.pull.rsync_process import Client
 from pyrsyncbackup_collector.pull.sandbox import Bubblewrap, Landlock, Limits, Unconfined
 
 from tests.support.rsync_daemon import LocalPump
@@ -48,9 +49,8 @@ def fetch(request, tmp_path: Path):
         (work / "list").write_bytes(b"".join(name + b"\0" for name in names))
         plan = Fetch(work / "list", data, sparse, compress)
         limits = Limits(file_size=limit)
-        ended = run_client(
-            lambda fd: request.param.wrap(client(plan, fd), work, limits), LocalPump(tree, tmp_path, options), on_data
-        )
+        started = Client(lambda fd: request.param.wrap(client(plan, fd), work, limits))
+        ended = started.run(LocalPump(tree, tmp_path, options), on_data)
         return ended, data
 
     run.tree = tree
@@ -147,5 +147,31 @@ def test_descriptors_that_are_no_sockets_end_the_run_with_a_cause(tmp_path):
     (work / "data").mkdir(parents=True)
     (work / "list").write_bytes(b"a\0")
     plan = Fetch(work / "list", work / "data")
-    ended = run_client(lambda fd: client(plan, fd), Confused())
+    ended = Client(lambda fd: client(plan, fd)).run(Confused())
     assert str(failure(ended)) == "rsync's end of the connection cannot be used: Socket operation on non-socket"
+
+
+def test_a_client_that_is_not_needed_leaves_no_process(tmp_path):
+    work = tmp_path / "incoming"
+    (work / "data").mkdir(parents=True)
+    (work / "list").touch()
+    pids = []
+    with pytest.MonkeyPatch.context() as patch:
+        popen = subprocess.Popen
+        patch.setattr(subprocess, "Popen", lambda *a, **k: pids.append(popen(*a, **k)) or pids[-1])
+        started = Client(lambda fd: Bubblewrap().wrap(client(Fetch(work / "list", work / "data"), fd), work, Limits(1)))
+    started.close()
+    assert [process.returncode for process in pids] == [-9]
+
+
+def test_names_that_are_listed_after_the_start_are_fetched(fetch, tmp_path):
+    (fetch.tree / "late").write_text("x")
+    work = tmp_path / "incoming"
+    (work / "data").mkdir(parents=True)
+    (work / "list").touch()
+    started = Client(
+        lambda fd: Bubblewrap().wrap(client(Fetch(work / "list", work / "data"), fd), work, Limits(1 << 20))
+    )
+    (work / "list").write_bytes(b"late\0")
+    ended = started.run(LocalPump(fetch.tree, tmp_path))
+    assert (ended.code, (work / "data" / "late").read_text()) == (0, "x")

@@ -1,4 +1,4 @@
-"""A real rsync daemon for one connection, without an agent between: what `run_client` needs of a pump."""
+"""A real rsync daemon for one connection, without an agent between: what an rsync client needs of a pump."""
 
 from __future__ import annotations
 

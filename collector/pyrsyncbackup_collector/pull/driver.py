@@ -22,6 +22,7 @@ from pyrsyncbackup_collector.errors import ModuleError
 from pyrsyncbackup_collector.pull import fetch
 from pyrsyncbackup_collector.pull.cancel import Cancel
 from pyrsyncbackup_collector.pull.compare import Comparison, Finding, Need
+from pyrsyncbackup_collector.pull.early import Early
 from pyrsyncbackup_collector.pull.fetch import Fetched, Fetcher
 from pyrsyncbackup_collector.pull.ledger import Ledger, ModuleMemory
 from pyrsyncbackup_collector.pull.links import Links
@@ -126,6 +127,7 @@ class _Pull:
         self._progress = Progress()
         self._quotes: list[str] = []
         self._sizes: set[int] = set()
+        self._early = Early(task, tools.sandbox, incoming, tools.clock)
 
     def run(self) -> PullReport:
         task, tools = self._task, self._tools
@@ -143,6 +145,7 @@ class _Pull:
                 tokens = array("Q", (token for place, token in enumerate(tokens) if place not in dropped))
             return self._finish(previous, changes, tokens)
         finally:
+            self._early.close()
             findings.close()
             changes.close()
 
@@ -154,6 +157,7 @@ class _Pull:
             findings.append(finding)
             links.note(finding)
             if (size := self._wanted(finding)) is not None:
+                self._early.start()
                 self._progress.files_total += 1
                 self._progress.bytes_total += size
                 if len(self._sizes) < MAX_SIZES:
@@ -185,8 +189,8 @@ class _Pull:
         store, ledger = self._tools.store, self._tools.ledger
         sizes = ledger.claimable_sizes(self._task.host, self._sizes, share=self._task.share) if self._sizes else set()
         fetcher = Fetcher(
-            self._task, self._session, store.objects, ledger, self._tools.sandbox, self._incoming, sizes, self._counts,
-            self._received, self._cancel,
+            self._task, self._session, store.objects, ledger, self._tools.sandbox, self._incoming, self._early,
+            sizes, self._counts, self._received, self._cancel,
         )  # fmt: skip
         take_in = TakeIn(self._task, self._session, store.objects, ledger, fetcher, self._counts)
         dropped: set[int] = set()

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -18,11 +19,12 @@ from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.errors import AgentMisbehaved, StoreFull
 from pyrsyncbackup_collector.pull.cancel import Cancel
 from pyrsyncbackup_collector.pull.compare import Finding, Need
+from pyrsyncbackup_collector.pull.early import Early
 from pyrsyncbackup_collector.pull.ledger import Ledger
 from pyrsyncbackup_collector.pull.outcome import Ended
 from pyrsyncbackup_collector.pull.report import Counts
 from pyrsyncbackup_collector.pull.rsync_command import Fetch, client
-from pyrsyncbackup_collector.pull.rsync_process import Pump, run_client
+from pyrsyncbackup_collector.pull.rsync_process import Client, Pump
 from pyrsyncbackup_collector.pull.sandbox import Limits, Sandbox
 from pyrsyncbackup_collector.pull.task import Task
 from pyrsyncbackup_collector.store.layout import remove_tree
@@ -108,6 +110,7 @@ class Fetcher:
         ledger: Ledger,
         sandbox: Sandbox,
         incoming: Path,
+        early: Early,
         known_sizes: AbstractSet[int],
         counts: Counts,
         on_data: Callable[[int], None],
@@ -119,6 +122,7 @@ class Fetcher:
         self._ledger = ledger
         self._sandbox = sandbox
         self._incoming = incoming
+        self._early = early
         self._known_sizes = known_sizes
         self._counts = counts
         self._on_data = on_data
@@ -196,17 +200,8 @@ class Fetcher:
 
     def _run(self, fetch: Fetch, root: Root, findings: list[Finding], fetched: Fetched) -> None:
         """One rsync for files of one root, added to `fetched.runs`."""
-        data = fetch.destination
-        directory = data.parent
-        directory.mkdir(mode=0o700)
-        data.mkdir(mode=0o700)
         names = [below(root, f.path) for f in findings]
-        fetch.list_file.write_bytes(b"".join(name + b"\0" for name in names))
-        for finding, name in zip(findings, names, strict=True):
-            if _has_basis(finding):
-                self._lay_basis(_before(finding), data / os.fsdecode(name))
-        largest = max(_entry(f).size for f in findings)
-        limits = Limits(file_size=largest + largest // 4 + GROWTH)
+        fetch, started = self._started(fetch, findings, names)
         budget = sum(_entry(f).size for f in findings) * 5 // 4 + len(findings) * 1024 + GROWTH
 
         def count(received: int) -> None:
@@ -223,13 +218,31 @@ class Fetcher:
                     "free space on the store's file system",
                 )
 
-        pump = self._session.transfer(root.id)
-        ended = run_client(
-            lambda fd: self._sandbox.wrap(client(fetch, fd, self._task.rsync), directory, limits), pump, count
-        )
-        fetched.runs.append(Run(data, [(f.path, name) for f, name in zip(findings, names, strict=True)], ended))
+        ended = started.run(self._session.transfer(root.id), count)
+        asked = [(f.path, name) for f, name in zip(findings, names, strict=True)]
+        fetched.runs.append(Run(fetch.destination, asked, ended))
         if ended.lost is not None:
             self._cancel.check()
+
+    def _started(self, fetch: Fetch, findings: list[Finding], names: list[bytes]) -> tuple[Fetch, Client]:
+        """A client for these names: the one that waits already if it will do, else a new one."""
+        content = b"".join(name + b"\0" for name in names)
+        plain = not fetch.sparse and not any(map(_has_basis, findings))
+        early = self._early.take() if plain else None
+        if early is not None:
+            early[0].list_file.write_bytes(content)
+            return early
+        directory = fetch.list_file.parent
+        directory.mkdir(mode=0o700)
+        fetch.destination.mkdir(mode=0o700)
+        fetch.list_file.write_bytes(content)
+        for finding, name in zip(findings, names, strict=True):
+            if _has_basis(finding):
+                self._lay_basis(_before(finding), fetch.destination / os.fsdecode(name))
+        largest = max(_entry(f).size for f in findings)
+        limits = Limits(file_size=largest + largest // 4 + GROWTH)
+        argv = partial(client, fetch, rsync=self._task.rsync)
+        return fetch, Client(lambda fd: self._sandbox.wrap(argv(fd), directory, limits))
 
     def _lay_basis(self, before: Entry, target: Path) -> None:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

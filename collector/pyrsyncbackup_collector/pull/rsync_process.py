@@ -40,18 +40,17 @@ class Pump(Protocol):
         ...
 
 
-def run_client(
-    argv_for: Callable[[int], Sequence[str]], pump: Pump, on_data: Callable[[int], None] | None = None
-) -> Ended:
-    """Start the client, join it to `pump`, wait for its end. `argv_for` takes the descriptor of the bridge's socket.
+class Client:
+    """A started rsync client that waits for its connection. Run it, or close it: no process is left by either.
 
-    Call it in a thread that outlives the client: the kernel ends bubblewrap with the thread that started it. A failure
-    of the connection is returned in `Ended.lost`, since what arrived before it counts. No process is left.
+    `argv_for` takes the descriptor of the bridge's socket. Make it in a thread that outlives the client: the kernel
+    ends bubblewrap with the thread that started it.
     """
-    ours, bridges = socket.socketpair()
-    with ours:
+
+    def __init__(self, argv_for: Callable[[int], Sequence[str]]) -> None:
+        self._control, bridges = socket.socketpair()
         with bridges:
-            process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 list(argv_for(bridges.fileno())),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -60,21 +59,37 @@ def run_client(
                 start_new_session=True,
                 umask=0o077,
             )
-        tail = _Tail(process.stderr)
+        self._tail = _Tail(self._process.stderr)
+
+    def run(self, pump: Pump, on_data: Callable[[int], None] | None = None) -> Ended:
+        """Join it to `pump` and wait for its end.
+
+        A failure of the connection is returned in `Ended.lost`, since what arrived before it counts.
+        """
         exited: DaemonExit | None = None
         lost: BackupError | None = None
         try:
-            exited = pump.run(lambda: _receive_ends(ours), on_data)
+            exited = pump.run(lambda: _receive_ends(self._control), on_data)
         except BackupError as error:
             lost = error
-            _kill(process)
+            _kill(self._process)
         except OSError as error:  # a taken-over client handed out descriptors that are no sockets
             lost = TransferFailed(f"rsync's end of the connection cannot be used: {error.strerror}")
-            _kill(process)
+            _kill(self._process)
         finally:
-            code = _wait(process)
-            lines = tail.finish()
-    return Ended(code, tuple(lines), exited, lost)
+            code, lines = self._end()
+        return Ended(code, tuple(lines), exited, lost)
+
+    def close(self) -> None:
+        """End it; it was not run."""
+        _kill(self._process)
+        self._end()
+
+    def _end(self) -> tuple[int, list[str]]:
+        code = _wait(self._process)
+        lines = self._tail.finish()
+        self._control.close()
+        return code, lines
 
 
 def _receive_ends(control: socket.socket) -> tuple[int, int] | None:
