@@ -84,7 +84,7 @@ class Demo:
         self.step("A collector", "On the backup host. It starts every connection; hosts never call out.")
         self.run("pyrsyncbackup", "init", "collector")
         self.world.make_collector()
-        self.say("A host is a few lines in hosts.d:")
+        self.say("\nA host is a few lines in hosts.d:")
         definition = self.world.collector / "hosts.d" / f"{HOST}.toml"
         self.run("cat", str(definition))
 
