@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import io
 import os
@@ -285,10 +286,10 @@ class ObjectStore:
     def _publish(self, draft: str, sha256: str) -> None:
         place = self._place(sha256)
         try:
-            os.rename(draft, place)
+            _rename(draft, place)
         except FileNotFoundError:
             make_directory(Path(place).parent)
-            os.rename(draft, place)
+            _rename(draft, place)
 
     def _pool(self) -> ThreadPoolExecutor:
         with self._hashers_lock:
@@ -357,6 +358,28 @@ def _damaged(sha256: str, why: str) -> StoreDamaged:
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_HERE: Final = -100
+_NO_REPLACE: Final = 1
+
+
+def _rename(draft: str, place: str) -> None:
+    """Put `draft` at `place`; where a file lies already, only once the draft is durable.
+
+    That file may be one that another pull wrote, synced and recorded just now: what takes its place must survive a
+    power loss as it would have.
+    """
+    if _libc.renameat2(_HERE, os.fsencode(draft), _HERE, os.fsencode(place), _NO_REPLACE) == 0:
+        return
+    number = ctypes.get_errno()
+    if number == errno.ENOENT:
+        raise FileNotFoundError(number, os.strerror(number), place)
+    # It is there, or this file system cannot tell, or whatever else: the plain call says so.
+    file = os.open(draft, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+    os.rename(draft, place)
 
 
 def _syncfs(directory: int) -> int:

@@ -165,3 +165,14 @@ def test_a_clean_end_leaves_nothing_to_look_for(objects: ObjectStore) -> None:
     assert (objects.path / "writing").exists()
     objects.close()
     assert not (objects.path / "writing").exists()
+
+
+def test_what_takes_the_place_of_a_file_is_durable_before(
+    objects: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
+    first = ingest(objects, b"small")
+    synced.clear()
+    assert ingest(objects, b"small") == first  # without a row as far as this pull knows: another may just record it
+    assert synced == [objects.place(first.sha256).stat().st_ino]
