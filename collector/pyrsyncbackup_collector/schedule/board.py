@@ -79,6 +79,8 @@ class _Module:
     # A check saw a change that no pull has fetched yet.
     changed: bool = False
     requested: bool = False
+    # `pulled` and `changed` as they were when the pull that runs began.
+    before: tuple[float | None, bool] = (None, False)
     wait: Wait = field(default_factory=Wait)
 
     def pull_due(self, host: str, name: str) -> float:
@@ -264,6 +266,10 @@ class Board:
                 entry.wait.clear()
                 module.wait.clear()
                 return None
+            if blame == "nobody" and job.reason == "requested":
+                # Who asked for it stopped it: it is due again when it would have been without.
+                module.pulled, module.changed = module.before
+                return None
             module.changed = True
             if blame == "nobody":
                 return None
@@ -328,6 +334,7 @@ class Board:
     def _begin_pull(self, name: str, module_name: str, now: float) -> PullJob:
         module = self._hosts[name].modules[module_name]
         reason = "requested" if module.requested else "changed" if module.changed else "due"
+        module.before = module.pulled, module.changed
         module.requested = module.changed = False
         module.pulled = module.checked = now
         self._pulls.add((name, module_name))

@@ -145,6 +145,18 @@ def test_a_cancelled_pull_waits_for_nobody() -> None:
     assert b.take(T0) == [PullJob("web1", "etc", "changed")]
 
 
+def test_a_pull_that_was_asked_for_and_stopped_does_not_begin_again_by_itself() -> None:
+    b = board("web1")
+    known(b, "web1", "etc")
+    due = b.next_due()
+    b.request_pull("web1", "etc")
+    (job,) = b.take(T0)
+    assert isinstance(job, PullJob)
+    b.pull_ended(job, T0 + 1, failure="stopped on request", blame="nobody")
+    assert b.take(T0 + 1) == []
+    assert b.next_due() == due
+
+
 def test_a_clock_set_back_stops_nothing() -> None:
     b = board("web1")
     known(b, "web1", "etc")
