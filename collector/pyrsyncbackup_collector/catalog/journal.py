@@ -181,12 +181,15 @@ class Journal:
     def recover(self) -> list[str]:
         """At start, under the store's lock: close what a killed process left open, drop all pins; returns the runs.
 
-        Requests that were taken and not done are offered again.
+        Requests that were taken and not done are offered again, but for withdrawn ones, which are done.
         """
         error = BackupError("interrupted: the collector ended while this ran", "it is tried again by itself")
         with self._database.writing() as raw:
             raw.execute("DELETE FROM pins")
-            raw.execute("UPDATE requests SET taken = NULL WHERE done IS NULL")
+            raw.execute(
+                "UPDATE requests SET taken = NULL, done = iif(cancelled IS NULL, NULL, ?) WHERE done IS NULL",
+                (self._clock.now(),),
+            )
             left = [row[0] for row in raw.execute("SELECT id FROM runs WHERE end IS NULL ORDER BY begin")]
             for run in left:
                 self.run_end(run, FAILED, error=error)

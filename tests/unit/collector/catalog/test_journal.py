@@ -152,6 +152,15 @@ def test_a_withdrawn_request_is_not_taken(catalog: Catalog) -> None:
     assert not catalog.request_take(request)
 
 
+def test_a_request_that_was_withdrawn_when_the_daemon_died_is_done(catalog: Catalog) -> None:
+    withdrawn, wanted = catalog.request("web1"), catalog.request("web2")
+    for request in (withdrawn, wanted):
+        assert catalog.request_take(request)
+    catalog.request_cancel(withdrawn)
+    catalog.recover()
+    assert [request.id for request in catalog.requests()] == [wanted]
+
+
 def test_trim_keeps_open_runs_and_the_last_of_each_module(catalog: Catalog, clock: StillClock) -> None:
     for _ in range(2):
         catalog.run_end(catalog.run_begin("web1", "etc"), "complete", problems=[(b"x", "y")])
