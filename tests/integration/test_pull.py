@@ -291,3 +291,19 @@ def test_what_a_host_does_not_share_is_sent_by_the_next_host_itself(world):
     with closing(world.puller.client(world.agent.address, world.agent.certificate_pem, "web3")) as other:
         report = world.puller.pull(other, "srv")  # web2 shares it
         assert (report.counts.sent_files, report.counts.claimed_files) == (0, 1)
+
+
+def test_an_object_that_was_lost_is_fetched_again(world):
+    (world.top / "a").write_text("alpha")
+    (world.top / "big").write_bytes(os.urandom(5 << 20))
+    world.pull()
+    for entry in world.snapshot().values():
+        world.puller.store.objects.place(entry.sha256).unlink()
+    with world.puller.catalog._database.writing() as raw:
+        raw.execute("DELETE FROM objects")  # as a rebuilt catalog says
+    os.utime(world.top / "a", (1, 1))
+    with (world.top / "big").open("ab") as file:
+        file.write(b"more")
+    report = world.pull()
+    assert (report.outcome, report.counts.sent_files) == (Outcome.COMPLETE, 2)
+    assert world.contents() == {b"a": b"alpha", b"big": (world.top / "big").read_bytes()}

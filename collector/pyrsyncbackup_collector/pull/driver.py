@@ -106,8 +106,10 @@ def pull_module(task: Task, session: Session, tools: Tools, cancel: Cancel, watc
         cancel.check()  # what broke because of the request to stop is told as that
         raise
     finally:
-        tools.store.discard_incoming(task.run)
-        tools.ledger.unpin(task.run)
+        try:
+            tools.store.discard_incoming(task.run)
+        finally:
+            tools.ledger.unpin(task.run)
 
 
 class _Pull:

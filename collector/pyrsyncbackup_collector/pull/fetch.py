@@ -5,6 +5,7 @@ Nothing here trusts what arrived: `take_in` does the looking.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections import defaultdict
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pyrsyncbackup_collector.entry import Entry
-from pyrsyncbackup_collector.errors import AgentMisbehaved, StoreFull
+from pyrsyncbackup_collector.errors import AgentMisbehaved, StoreDamaged, StoreFull
 from pyrsyncbackup_collector.pull.cancel import Cancel
 from pyrsyncbackup_collector.pull.compare import Finding, Need
 from pyrsyncbackup_collector.pull.early import Early
@@ -127,13 +128,13 @@ class Fetcher:
         self._counts = counts
         self._on_data = on_data
         self._cancel = cancel
-        self._windows = 0
+        # Counted by two threads: a second round goes on beside the window ahead.
+        self._windows = itertools.count(1)
 
     def fetch(self, window: list[Finding], *, again: bool = False) -> Fetched:
         """Claim and transfer all of `window` that needs content; `again`: its content may have arrived just before."""
         self._cancel.check()
-        self._windows += 1
-        directory = self._incoming / f"{self._windows:06d}"
+        directory = self._incoming / f"{next(self._windows):06d}"
         directory.mkdir(mode=0o700)
         fetched = Fetched(window, directory)
         wanted = [finding for finding in window if finding.need is not Need.NOTHING]
@@ -156,11 +157,12 @@ class Fetcher:
         sound = [f for f in candidates if _belongs(f, said[f.path])]
         claims = [(said[f.path].sha256, _entry(f).public) for f in sound]
         granted = self._ledger.pin_claimable(task.run, task.host, claims, share=task.share) if claims else set()
-        sizes_of = self._ledger.known(granted)
+        # What was recorded before may have been claimed, so that it is not granted again; it must still be an object.
+        sizes_of = self._ledger.known({*granted, *(f.before.sha256 for f in sound if f.before and f.before.sha256)})
         for finding in sound:
             answer, before = said[finding.path], finding.before
             own = before is not None and (before.sha256, before.size) == (answer.sha256, answer.size)
-            if own or sizes_of.get(answer.sha256) == answer.size:
+            if (own or answer.sha256 in granted) and sizes_of.get(answer.sha256) == answer.size:
                 fetched.claimed[finding.path] = answer
         unreadable = {path: answer for path, answer in said.items() if answer.error is not None}
         fetched.hashes.update(unreadable)
@@ -246,8 +248,12 @@ class Fetcher:
 
     def _lay_basis(self, before: Entry, target: Path) -> None:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._objects.open(before.sha256) as old, target.open("xb") as new:
-            shutil.copyfileobj(old, new, 1 << 20)
+        try:
+            with self._objects.open(before.sha256) as old, target.open("xb") as new:
+                shutil.copyfileobj(old, new, 1 << 20)
+        except StoreDamaged:
+            # Then the whole file travels, and its new content is right.
+            target.unlink(missing_ok=True)
 
 
 def _first(item: tuple[tuple[int, bool, bool], list[Finding]]) -> tuple[int, bool, bool]:
