@@ -325,9 +325,9 @@ class Service:
         for name, discovery in list(self._offers.items()):
             self._board.offered(name, self._policies(name, discovery))
         with self._lock:
-            going = [cancel for host, cancel in self._cancels.values() if host.name in difference.removed]
-        for cancel in going:
-            cancel.set()
+            going = [run for run, (host, _) in self._cancels.items() if host.name in difference.removed]
+        for run in going:
+            self._cancel_run(run)
 
     def _cancel_run(self, run: str) -> None:
         with self._lock:
