@@ -45,7 +45,13 @@ class Links:
         """`entry`, another name, with the content of its first name; or without, marked, if they no longer match."""
         first, token = self._first.get(entry.link_to) or self._unchanged(entry.link_to)
         if first is None:
-            return msgspec.structs.replace(entry, changing=True), "its first name vanished while it was pulled"
+            before = finding.before
+            if before is not None and before.sha256:
+                # Known content is carried forward, never given up for what could not be had.
+                entry = msgspec.structs.replace(before, link_to_text="", link_to_b64=b"", stale=True, changing=True)
+            else:
+                entry = msgspec.structs.replace(entry, link_to_text="", link_to_b64=b"", changing=True)
+            return entry, "its first name vanished while it was pulled"
         if first.type != FILE or first.link_to:
             raise AgentMisbehaved("the agent listed a hard link to something that is no file")
         changed = (token not in (0, finding.token) and not first.stale) or first.size != entry.size
@@ -58,6 +64,7 @@ class Links:
             changing=first.changing or changed,
             public=entry.public and not first.changing and not changed,
             stale=first.stale,
+            error=first.error,
         )
         return linked, "changed while it was pulled" if changed else problem
 
