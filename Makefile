@@ -21,7 +21,10 @@ demo:
 test: $(STAMP)
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
+# Installed anew each time: as a host has it, not as links to this tree.
 test-agent-alone: .venv-agent/.installed
+	rm -rf proto/build agent/build
+	.venv-agent/bin/pip install --quiet --no-deps --force-reinstall ./proto ./agent
 	.venv-agent/bin/pytest -n 2 tests/unit/agent tests/unit/proto tests/agent_alone $(ARGS)
 
 .venv-agent/.installed: pyproject.toml proto/pyproject.toml agent/pyproject.toml
