@@ -49,6 +49,7 @@ OWNERS = {
     "zstandard": {COLLECTOR + "store.manifest", COLLECTOR + "store.objects"},
     # System calls that Python has no name for.
     "ctypes": {
+        AGENT + "entries.nearby",
         AGENT + "memory",
         AGENT + "processes",
         COLLECTOR + "pull.landlock",
