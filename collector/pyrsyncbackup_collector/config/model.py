@@ -190,8 +190,10 @@ class CollectorFile(HostsFile):
 
 @dataclass(frozen=True)
 class Config:
-    """All files together. Paths are absolute; `state` is the private directory of keys, pins and invitations,
-    `runtime` that of sockets. Rules and hosts are in the order of the files.
+    """All files together.
+
+    Paths are absolute; `state` is the private directory of keys, pins and invitations, `runtime` that of sockets. Rules
+    and hosts are in the order of the files.
     """
 
     file: Path

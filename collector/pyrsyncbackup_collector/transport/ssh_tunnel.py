@@ -183,8 +183,10 @@ class _Handler(sshtunnel._ForwardHandler):  # type: ignore[misc]
 
 
 def _pass(local: socket.socket, channel: paramiko.Channel) -> None:
-    """Copy both ways until one end is done. A thread for each way: a channel's descriptor, to wait for both at once, is
-    a pipe whose closing races with paramiko's own thread, and that race ends the whole SSH connection.
+    """Copy both ways until one end is done.
+
+    A thread for each way: a channel's descriptor, to wait for both at once, is a pipe whose closing races with
+    paramiko's own thread, and that race ends the whole SSH connection.
     """
     back = threading.Thread(target=_copy_back, args=(local, channel), name="tunnel-back", daemon=True)
     back.start()
