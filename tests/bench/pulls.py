@@ -173,7 +173,7 @@ CASES = {"host": host_of_2000_files, "small": small_files, "large": large_file, 
 
 def main() -> None:
     for name in sys.argv[1:] or CASES:
-        with tempfile.TemporaryDirectory(prefix="bench-", dir=os.environ.get("BENCH_DIR", "/var/tmp")) as directory:
+        with tempfile.TemporaryDirectory(prefix="b-", dir=os.environ.get("BENCH_DIR", "/var/tmp")) as directory:
             scene = Scene(Path(directory))
             try:
                 CASES[name](scene)

@@ -52,6 +52,7 @@ class Scene:
 
     def __init__(self, base: Path) -> None:
         self.base = base
+        base.chmod(0o755)  # so that what lies below is public, as configuration is on a server
         self.sshd = Sshd(base / "sshd")
         self.sshd.start()
         (self.sshd.folder / "known_hosts").write_text(self.sshd.known_hosts_line())
@@ -107,6 +108,7 @@ class Scene:
     def cost(self, work: Callable[[], object]) -> Cost:
         assert self.sshd._process is not None
         host = (self.agent.pid, self.sshd._process.pid)
+        os.sync()  # source and store share a file system here: what was written before is not this run's to wait for
         before = (time.perf_counter(), _own(), sum(map(tree_cpu, host)))
         work()
         wall = time.perf_counter() - before[0]

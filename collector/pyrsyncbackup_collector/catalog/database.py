@@ -34,7 +34,7 @@ _PRAGMAS: Final = {
     "synchronous": "normal",
     "cache_size": -16000,
     "temp_store": "memory",
-    "journal_size_limit": 64 * 1024 * 1024,
+    "journal_size_limit": 1024 * 1024,
 }
 
 
