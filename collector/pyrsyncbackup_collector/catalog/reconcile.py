@@ -105,8 +105,8 @@ class Reconciling:
             for host_name, module_name, sequence, name, digest in raw.execute(
                 "SELECT hosts.name, modules.name, sequence, snapshots.name, digest FROM snapshots "
                 "JOIN modules ON modules.id = module_id JOIN hosts ON hosts.id = host_id "
-                "WHERE ?1 IS NULL OR (hosts.name = ?1 AND modules.name = ?2)",
-                (host, module),
+                "WHERE :host IS NULL OR (hosts.name = :host AND modules.name = :module)",
+                {"host": host, "module": module},
             ):
                 found.setdefault((host_name, module_name), {})[sequence] = (name, digest.hex())
         return found
