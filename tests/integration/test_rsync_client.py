@@ -1,9 +1,11 @@
 """The rsync client in its sandbox against a real rsync daemon."""
 
+import contextlib
 import errno
 import os
 import stat
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from pyrsyncbackup_collector.pull.sandbox import Bubblewrap, Landlock, Limits, U
 
 from tests.support.rsync_daemon import LocalPump
 from tests.support.sandboxes import need
+from tests.support.waiting import until
 
 ODD_NAMES = [
     b"plain",
@@ -175,3 +178,25 @@ def test_names_that_are_listed_after_the_start_are_fetched(fetch, tmp_path):
     (work / "list").write_bytes(b"late\0")
     ended = started.run(LocalPump(fetch.tree, tmp_path))
     assert (ended.code, (work / "data" / "late").read_text()) == (0, "x")
+
+
+@pytest.mark.parametrize("sandbox", [Bubblewrap(), Landlock()], ids=lambda sandbox: sandbox.kind)
+def test_a_client_that_is_ended_while_it_starts_leaves_no_process(tmp_path, sandbox):
+    for number in range(20):
+        work = tmp_path / str(number)
+        (work / "data").mkdir(parents=True)
+        (work / "list").touch()
+        plan = Fetch(work / "list", work / "data")
+        started = Client(lambda fd, plan=plan, work=work: sandbox.wrap(client(plan, fd), work, Limits(1 << 20)))
+        threading.Event().wait(number / 2000)  # another moment of its start each time
+        started.close()
+        until(lambda work=work: not any(os.fsencode(work) in line for line in command_lines()))
+
+
+def command_lines() -> list[bytes]:
+    lines = []
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if process.name.isdigit():
+                lines.append((process / "cmdline").read_bytes())
+    return lines

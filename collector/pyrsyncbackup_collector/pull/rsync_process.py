@@ -86,10 +86,9 @@ class Client:
         self._end()
 
     def _end(self) -> tuple[int, list[str]]:
-        code = _wait(self._process)
-        lines = self._tail.finish()
+        # Descriptors that nobody took go with it, so that rsync sees the end of its connection whatever else fails.
         self._control.close()
-        return code, lines
+        return _wait(self._process), self._tail.finish()
 
 
 def _receive_ends(control: socket.socket) -> tuple[int, int] | None:
@@ -136,6 +135,7 @@ class _Tail:
 
     def finish(self) -> list[str]:
         """The last lines; the process has ended."""
-        self._thread.join()
-        self._stream.close()
+        self._thread.join(END)
+        if not self._thread.is_alive():
+            self._stream.close()
         return list(self._lines)

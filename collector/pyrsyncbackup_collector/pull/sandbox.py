@@ -46,7 +46,10 @@ class Sandbox(Protocol):
 
 
 class Bubblewrap:
-    """Namespaces by bwrap: an empty root with the system's programs read-only, and the incoming directory."""
+    """Namespaces by bwrap: an empty root with the system's programs read-only, and the incoming directory.
+
+    It gets no session of its own: whoever starts it made one, and ends all of it by its process group.
+    """
 
     kind = "bubblewrap"
 
@@ -56,7 +59,6 @@ class Bubblewrap:
             "bwrap",
             "--unshare-all",
             "--die-with-parent",
-            "--new-session",
             "--clearenv",
             "--setenv",
             "LC_ALL",
