@@ -9,7 +9,7 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Final
@@ -164,40 +164,42 @@ def serve(settings: Settings, own: Key, grace: float) -> int:
         log.warning("cannot adopt orphans of hooks", reason=reason)
     memory.settle()
     server = AgentServer(settings, own)
-    with _signals() as signals:
-        try:
-            server.start()
-            memory.give_back()
+    signals = _signals()
+    try:
+        server.start()
+        memory.give_back()
+        notify("READY=1")
+        while True:
+            number = signals()
+            if number != signal.SIGHUP:
+                break
+            notify("RELOADING=1")
+            server.reload()
             notify("READY=1")
-            while True:
-                number = signals()
-                if number != signal.SIGHUP:
-                    break
-                notify("RELOADING=1")
-                server.reload()
-                notify("READY=1")
-            log.info("stopping", signal=signal.Signals(number).name)
-            notify("STOPPING=1")
-        finally:
-            server.stop(grace)
+        log.info("stopping", signal=signal.Signals(number).name)
+        notify("STOPPING=1")
+    finally:
+        server.stop(grace)
+        # A second SIGTERM while the interpreter ends must not make a failure of it; it leaves ignored signals alone.
+        for number in _STOPPING:
+            signal.signal(number, signal.SIG_IGN)
     return 0
 
 
-@contextlib.contextmanager
-def _signals() -> Iterator[Callable[[], int]]:
-    """Within the block signals wait in line; the value returns the next one."""
+_STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def _signals() -> Callable[[], int]:
+    """From here on signals wait in line; the value returns the next one."""
     # sigwait would be simpler, but a blocked signal stays blocked in the children.
     pending: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def arrived(number: int, _: FrameType | None) -> None:
         pending.put(number)
 
-    before = {number: signal.signal(number, arrived) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    try:
-        yield pending.get
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    for number in _STOPPING:
+        signal.signal(number, arrived)
+    return pending.get
 
 
 def notify(state: str) -> None:

@@ -178,6 +178,9 @@ def test_sigterm_ends_a_pull_in_order_and_the_next_one_goes_on(world):
     world.make_trust()
     for number in range(60):
         (world.site / f"large{number}").write_bytes(os.urandom(1 << 20))
+    hosts = world.collector / "hosts.d" / f"{world.host}.toml"
+    at_full_speed = hosts.read_text()
+    hosts.write_text(at_full_speed.replace("agent_port =", 'bwlimit = "2M"\nagent_port ='))  # it takes half a minute
     pull = subprocess.Popen(
         ["pyrsyncbackup", "pull", "web1"],
         env=world.environment,
@@ -194,6 +197,7 @@ def test_sigterm_ends_a_pull_in_order_and_the_next_one_goes_on(world):
     assert pull.returncode == 130
     assert errors == "error: asked to stop by SIGTERM\n  next: run it again; what was transferred is kept\n"
     assert not list(incoming.iterdir())
+    hosts.write_text(at_full_speed)
     assert "complete" in world.run("pull", "web1")
 
 
