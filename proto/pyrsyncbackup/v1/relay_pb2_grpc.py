@@ -58,6 +58,15 @@ class RelayServiceServicer(object):
 
     def Connect(self, request_iterator, context):
         """Raw bytes of a TCP connection to that peer's agent.
+
+        The server sends its initial metadata as soon as the TCP connection stands, before any byte, with "connected: 1":
+        a client that waits for that knows that it stands. Initial metadata without it precede a status instead: NOT_FOUND
+        for an unknown peer, FAILED_PRECONDITION for one that does not answer, RESOURCE_EXHAUSTED when too many connections
+        are passed on already, UNIMPLEMENTED from an agent without relay mode.
+
+        A client that half-closes ends its side of the TCP connection, and the peer may go on sending. When the peer ends
+        its side, the RPC ends with OK, and what the client still sends is dropped: TLS, which is what goes through here,
+        has no use for the other half. A connection that breaks ends with FAILED_PRECONDITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
