@@ -23,11 +23,12 @@ class About:
     kernel: str
     machine_id: str
     rsync_version: str
+    relay: bool
 
 
-def about(name: str, rsync: str) -> About:
-    """Find them out; what cannot be found out is empty."""
-    return About(name, __version__, _os_name(), platform.release(), _machine_id(), rsync_version(rsync))
+def about(name: str, rsync: str, relay: bool) -> About:
+    """Find them out; what cannot be found out is empty. `relay` is whether connections are passed on."""
+    return About(name, __version__, _os_name(), platform.release(), _machine_id(), rsync_version(rsync), relay)
 
 
 @functools.lru_cache(maxsize=4)

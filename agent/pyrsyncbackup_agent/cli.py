@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyrsyncbackup_agent import __version__, key, readiness, settings
-from pyrsyncbackup_agent.errors import AgentError, SettingsError
+from pyrsyncbackup_agent import __version__, key, peers, probing, readiness, settings
+from pyrsyncbackup_agent.errors import AgentError, RelayDisabled, SettingsError
 from pyrsyncbackup_agent.modules import DetectedModule, ModuleState, Registry, Root
 from pyrsyncbackup_agent.printable import printable
 
@@ -183,7 +183,8 @@ def _check(arguments: Arguments) -> int:
     loaded = settings.load(arguments.config)
     registry = Registry(loaded)
     modules = registry.modules()
-    problems = readiness.problems(loaded)
+    found = peers.read(loaded.relay.peers, loaded.peers_dir) if loaded.relay.enabled else peers.Peers()
+    problems = readiness.problems(loaded) + list(found.problems)
     faults = [f"module {module.name}: {module.reason}" for module in modules if module.state is ModuleState.INVALID]
     faults += registry.problems()
     _complain(problems + faults, "")
@@ -193,7 +194,65 @@ def _check(arguments: Arguments) -> int:
         print(f"settings: {read_from}; {len(problems) + len(faults)} problems", file=sys.stderr)
         return SettingsError.exit_code if problems else 5
     print(f"settings: {read_from}; {ready} of {len(modules)} modules ready; no problems")
+    print("\n".join(_about_peers(loaded, found)))
     return 0
+
+
+def _about_peers(loaded: settings.Settings, found: peers.Peers) -> list[str]:
+    """A peer that does not answer is no problem of this agent."""
+    if not loaded.relay.enabled:
+        ignored = len(loaded.relay.peers)
+        return [f"relay: off; the peers in the file are ignored ({ignored})" if ignored else "relay: off"]
+    if not found.by_name:
+        return [f"relay: on, but it knows no peer; define some in {loaded.peers_dir}"]
+    answers = probing.probe_all(found.by_name.values())
+    count = sum(answer.answers for answer in answers)
+    return [f"relay: on; {count} of {len(answers)} peers answer"] + [
+        printable(f"note: peer {answer.peer.name}: {answer.peer.address}: {answer.reason}")
+        for answer in answers
+        if not answer.answers
+    ]
+
+
+def _peers_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _peers(arguments: Arguments) -> int:
+    loaded = settings.load(arguments.config)
+    if not loaded.relay.enabled:
+        raise RelayDisabled("this agent has no relay mode", "set [relay] enabled = true in its agent.toml")
+    found = peers.read(loaded.relay.peers, loaded.peers_dir)
+    answers = probing.probe_all(found.by_name.values())
+    if arguments.json:
+        json.dump({"peers": [_peer_as_json(answer) for answer in answers]}, sys.stdout, indent=2)
+        print()
+    else:
+        rows = [("PEER", "ADDRESS", "TITLE", "ANSWERS")]
+        rows += [
+            (
+                answer.peer.name,
+                printable(answer.peer.address),
+                printable(answer.peer.title),
+                printable(answer.reason) or f"in {answer.connect_us / 1000:.1f} ms",
+            )
+            for answer in answers
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        print("\n".join(line for row in rows for line in _row(row, widths, None)))
+    _complain(found.problems, "")
+    return SettingsError.exit_code if found.problems else 0
+
+
+def _peer_as_json(answer: probing.Answer) -> dict[str, object]:
+    return {
+        "name": answer.peer.name,
+        "address": answer.peer.address,
+        "title": answer.peer.title,
+        "answers": answer.answers,
+        "reason": answer.reason,
+        "connect_us": answer.connect_us,
+    }
 
 
 def _serve_options(parser: argparse.ArgumentParser) -> None:
@@ -265,7 +324,8 @@ def _accept(arguments: Arguments) -> int:
 COMMANDS: tuple[Command, ...] = (
     Command("serve", "offer the modules to the collectors, until stopped", _serve, _serve_options),
     Command("modules", "show the modules of this host: ready, absent or invalid, and why", _modules, _modules_options),
-    Command("check", "check settings, module definitions, rsync and directories", _check),
+    Command("peers", "show the peers of a relay, and which of them answer now", _peers, _peers_options),
+    Command("check", "check settings, module definitions, peers, rsync and directories", _check),
     Command("identity", "show this agent's name and the fingerprint of its key", _identity, _identity_options),
     Command("accept", "trust the collector of an invitation", _accept, _accept_options),
 )

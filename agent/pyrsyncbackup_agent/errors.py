@@ -1,4 +1,4 @@
-"""Every failure the agent can name; `service` turns them into gRPC statuses, `cli` into exit codes.
+"""Every failure the agent can name; `statuses` turns them into gRPC statuses, `cli` into exit codes.
 
 AgentError
 ├── SettingsError          agent.toml or an option is wrong (all problems at once)
@@ -10,6 +10,10 @@ AgentError
 │   └── HookFailed         a `before` hook failed; carries the tail of its output
 ├── SessionUnknown         the token is not, or no longer, that of an open lease of this client
 ├── TooManySessions        a limit is reached
+├── RelayDisabled          this agent passes no connections on
+├── PeerUnknown            no peer of that name
+├── PeerUnreachable        no connection to the peer, or it broke
+├── BadRequest             the client's request makes no sense
 ├── RsyncFailed            the rsync daemon could not be started
 └── ShuttingDown           no new work
 """
@@ -78,6 +82,22 @@ class SessionUnknown(AgentError):
 
 class TooManySessions(AgentError):
     """A limit on sessions or streams is reached."""
+
+
+class RelayDisabled(AgentError):
+    """Connections are not passed on here."""
+
+
+class PeerUnknown(AgentError):
+    """No peer of that name."""
+
+
+class PeerUnreachable(AgentError):
+    """No connection to the peer, or it broke."""
+
+
+class BadRequest(AgentError):
+    """The client's request makes no sense."""
 
 
 class RsyncFailed(AgentError):

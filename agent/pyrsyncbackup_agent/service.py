@@ -1,8 +1,4 @@
-"""gRPC in, domain out: each RPC as a few lines around the parts that do the work.
-
-Failures become statuses here, with a message that an administrator can act on; what nobody expected is logged and told
-in one short line.
-"""
+"""gRPC in, domain out: each RPC as a few lines around the parts that do the work."""
 
 # ruff: noqa: N802, ARG002 - the names and arguments are those of the generated base class
 
@@ -14,15 +10,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import grpc
-import structlog
 from pyrsyncbackup import PROTOCOL_MAX, PROTOCOL_MIN
 from pyrsyncbackup.proof import proof
 from pyrsyncbackup.v1 import agent_pb2 as pb
 from pyrsyncbackup.v1 import agent_pb2_grpc as stubs
 
-from pyrsyncbackup_agent import entries, errors, messages
+from pyrsyncbackup_agent import entries, messages
 from pyrsyncbackup_agent.about import About
+from pyrsyncbackup_agent.errors import BadRequest
 from pyrsyncbackup_agent.slots import peer_certificate
+from pyrsyncbackup_agent.statuses import statuses
 
 if TYPE_CHECKING:
     from pyrsyncbackup_agent.lease import Lease, Leases
@@ -32,28 +29,9 @@ if TYPE_CHECKING:
 
 # How long rsync may take to end after its last byte.
 DAEMON_END_WAIT: Final = 10.0
-# A status travels in HTTP/2 headers, of which clients take 8 kB.
-MESSAGE_LIMIT: Final = 4000
-
-log = structlog.get_logger(__name__)
-
-_CODES: Final[dict[type[errors.AgentError], grpc.StatusCode]] = {
-    errors.ModuleUnknown: grpc.StatusCode.NOT_FOUND,
-    errors.ModuleNotReady: grpc.StatusCode.FAILED_PRECONDITION,
-    errors.HookFailed: grpc.StatusCode.FAILED_PRECONDITION,
-    errors.RsyncFailed: grpc.StatusCode.FAILED_PRECONDITION,
-    errors.ModuleBusy: grpc.StatusCode.ABORTED,
-    errors.TooManySessions: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    errors.SessionUnknown: grpc.StatusCode.PERMISSION_DENIED,
-    errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
-}
 
 _Request = TypeVar("_Request")
 _T = TypeVar("_T")
-
-
-class _BadRequest(Exception):
-    """The client's request makes no sense; the text says why."""
 
 
 class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
@@ -70,7 +48,7 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
 
     def GetInfo(self, request: pb.GetInfoRequest, context: grpc.ServicerContext) -> pb.GetInfoResponse:
         """Who this agent is, with the proof that it holds the secret of the client's invitation."""
-        with _statuses(context):
+        with statuses(context):
             client = peer_certificate(context)
             secret = self._trusted.secret(client)
             about = self._about
@@ -81,6 +59,7 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
                 kernel=about.kernel,
                 machine_id=about.machine_id,
                 rsync_version=about.rsync_version,
+                relay=about.relay,
                 protocol_min=PROTOCOL_MIN,
                 protocol_max=PROTOCOL_MAX,
                 proof=proof(secret, self._certificate, client) if secret else b"",
@@ -89,7 +68,7 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
 
     def ListModules(self, request: pb.ListModulesRequest, context: grpc.ServicerContext) -> pb.ListModulesResponse:
         """The modules as they are now; unknown names are left out."""
-        with _statuses(context):
+        with statuses(context):
             wanted = frozenset(request.names)
             response = pb.ListModulesResponse()
             for module in self._registry.modules():
@@ -113,7 +92,7 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
             ended.set()
             changed.set()
 
-        with _statuses(context):
+        with statuses(context):
             self._registry.modules()
             unwatch = self._registry.watch(lambda _: changed.set())
             try:
@@ -137,7 +116,7 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
         self, request: pb.OpenModuleRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.OpenModuleResponse]:
         """The lease: answers once, and lasts until the client goes or the agent ends it."""
-        with _statuses(context):
+        with statuses(context):
             module = self._registry.get(request.name)
             lease = self._leases.open(module, peer_certificate(context))
             try:
@@ -156,7 +135,7 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
         self, request_iterator: Iterator[pb.ListEntriesRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.ListEntriesResponse]:
         """Entries of the whole module, or of the paths in the requests."""
-        with _statuses(context), self._session(request_iterator, context) as (lease, first, rest):
+        with statuses(context), self._session(request_iterator, context) as (lease, first, rest):
             stopped = lease.ended.is_set
             if first.paths:
                 lookup = entries.Lookup(lease.tree, lease.attributes)
@@ -165,7 +144,7 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
             else:
                 later = next(rest, None)
                 if later is not None and later.paths:
-                    raise _BadRequest("the paths must begin in the first message")
+                    raise BadRequest("the paths must begin in the first message")
                 walk = entries.Walk(lease.tree, lease.attributes, stopped)
                 yield from messages.listings(walk)
                 if walk.fingerprint is not None:
@@ -178,7 +157,7 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
         self, request_iterator: Iterator[pb.HashFilesRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.HashFilesResponse]:
         """Digests of the paths in the requests, in their order."""
-        with _statuses(context), self._session(request_iterator, context) as (lease, first, rest):
+        with statuses(context), self._session(request_iterator, context) as (lease, first, rest):
             for request in _chain(first, rest):
                 digests = entries.hash_files(lease.tree, request.paths, lease.ended.is_set)
                 yield from messages.hashes(digests)
@@ -189,7 +168,7 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
         self, request_iterator: Iterator[pb.TransferRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.TransferResponse]:
         """The bytes of one connection to an rsync daemon."""
-        with _statuses(context), self._session(request_iterator, context) as (lease, first, rest):
+        with statuses(context), self._session(request_iterator, context) as (lease, first, rest):
             with lease.daemon(first.root) as daemon:
                 context.add_callback(daemon.kill)
                 feeder = threading.Thread(
@@ -216,7 +195,7 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
         """Read the first request of a stream, and hold its lease's call for as long as the stream lasts."""
         first: Any = next(request_iterator, None)
         if first is None:
-            raise _BadRequest("the stream ended before its first message")
+            raise BadRequest("the stream ended before its first message")
         lease = self._leases.find(first.session, peer_certificate(context))
         with lease.call(context.cancel):
             yield lease, first, request_iterator
@@ -239,24 +218,3 @@ def _feed(daemon: Daemon, first: bytes, requests: Iterator[pb.TransferRequest]) 
         daemon.kill()
         return
     daemon.end_of_input()
-
-
-@contextlib.contextmanager
-def _statuses(context: grpc.ServicerContext) -> Iterator[None]:
-    """Turn what goes wrong into the status of the RPC."""
-    try:
-        yield
-    except errors.AgentError as error:
-        _abort(context, _CODES.get(type(error), grpc.StatusCode.INTERNAL), str(error))
-    except _BadRequest as error:
-        _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
-    except Exception as error:
-        # grpc raises a bare Exception itself, in `abort` and when the client is gone.
-        if not context.is_active() or type(error) is Exception:
-            raise
-        log.exception("unexpected failure")
-        _abort(context, grpc.StatusCode.INTERNAL, f"the agent failed: {type(error).__name__}; its log says more")
-
-
-def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, text: str) -> None:
-    context.abort(code, text.encode("utf-8", "backslashreplace").decode()[:MESSAGE_LIMIT])

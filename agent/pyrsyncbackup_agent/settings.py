@@ -13,13 +13,21 @@ from pathlib import Path
 
 from pyrsyncbackup import DEFAULT_AGENT_PORT, valid_name
 
-from pyrsyncbackup_agent import toml
+from pyrsyncbackup_agent import address, peers, toml
 from pyrsyncbackup_agent.errors import SettingsError
+from pyrsyncbackup_agent.peers import Peer
 
 DEFAULT_FILE = Path("/etc/pyrsyncbackup-agent/agent.toml")
 MODULE_DIRS = (Path("/usr/share/pyrsyncbackup-agent/modules.d"), Path("/etc/pyrsyncbackup-agent/modules.d"))
 
-_LISTEN = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s\[\]:]+)):(?P<port>[0-9]{1,5})\Z")
+
+@dataclass(frozen=True)
+class Relay:
+    """Whether connections are passed on, at most how many at a time, and the peers in agent.toml itself."""
+
+    enabled: bool = False
+    max_connections: int = 256
+    peers: tuple[Peer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,8 @@ class Settings:
 
     `listen` is "address:port" ("[address]:port" for IPv6); port 0 takes any free one, and the agent then writes the
     actual address to `runtime_dir`/address. `module_dirs` come after the catalogue in the package, a later one wins.
-    `max_sessions` bounds the modules that are open at a time. `rsync` is a command name or a path.
+    `max_sessions` bounds the modules that are open at a time. `rsync` is a command name or a path. `peers_dir` has more
+    peers for relay mode.
     """
 
     name: str
@@ -38,8 +47,10 @@ class Settings:
     collectors_dir: Path = Path("/etc/pyrsyncbackup-agent/collectors.d")
     runtime_dir: Path = Path("/run/pyrsyncbackup-agent")
     module_dirs: tuple[Path, ...] = MODULE_DIRS
+    peers_dir: Path = Path("/etc/pyrsyncbackup-agent/peers.d")
     max_sessions: int = 2
     rsync: str = "rsync"
+    relay: Relay = Relay()
     file: Path | None = None
 
     @property
@@ -92,9 +103,10 @@ def _read(table: toml.Table, file: Path) -> Settings:
     if not valid_name(name):
         table.problem("name", f"{name!r} must be lower-case letters, digits, dots, dashes or underscores, at most 63")
     listen = table.text("listen", default.listen)
-    match = _LISTEN.match(listen)
-    if match is None or int(match["port"]) > 65535:
-        table.problem("listen", f'{listen!r} is not "address:port", such as "127.0.0.1:9737" or "[::1]:9737"')
+    try:
+        address.split(listen)
+    except ValueError as error:
+        table.problem("listen", str(error))
     module_dirs = table.texts("module_dirs", map(str, default.module_dirs))
     return Settings(
         name=name,
@@ -105,9 +117,22 @@ def _read(table: toml.Table, file: Path) -> Settings:
         runtime_dir=path("runtime_dir", default.runtime_dir),
         module_dirs=tuple(file.parent / entry for entry in module_dirs),
         max_sessions=table.integer("max_sessions", default.max_sessions, 1, 64),
+        peers_dir=path("peers_dir", default.peers_dir),
         rsync=table.text("rsync", default.rsync),
+        relay=_relay(table.table("relay"), default.relay),
         file=file,
     )
+
+
+def _relay(table: toml.Table, default: Relay) -> Relay:
+    relay = Relay(
+        enabled=table.flag("enabled", default.enabled),
+        max_connections=table.integer("max_connections", default.max_connections, 1, 1024),
+        peers=peers.of_tables(table.tables("peer")),
+    )
+    peers.first_of_each_name(relay.peers, table.problems)
+    table.done()
+    return relay
 
 
 def host_name() -> str:

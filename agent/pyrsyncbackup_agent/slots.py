@@ -1,14 +1,18 @@
 """Who may call, and how many streams at a time: checked for every RPC before it is served.
 
 A stream holds a worker thread for as long as it lasts. So streams are counted and refused before all workers are taken,
-and some workers are always left for unary calls.
+and some workers are always left for unary calls. Calls of a relay are counted apart: however many they are, they take
+no worker from the agent's own sessions.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
@@ -21,14 +25,34 @@ SPARE_STREAMS: Final = 8
 UNARY_WORKERS: Final = 6
 
 
-class Gate(grpc.ServerInterceptor):
-    """Refuses certificates that are not trusted now, and streams beyond the limit; ends those of removed ones."""
+@dataclass(frozen=True)
+class Limit:
+    """At most `most` calls of a kind run at a time; the next one is told their number and `refusal`."""
 
-    def __init__(self, trusted: TrustedCollectors, streams: int) -> None:
+    most: int
+    refusal: str
+
+
+@dataclass(frozen=True)
+class _Call:
+    client: bytes
+    context: grpc.ServicerContext
+    limit: Limit
+
+
+class Gate(grpc.ServerInterceptor):
+    """Refuses certificates that are not trusted now, and calls beyond a limit; ends streams of removed ones.
+
+    `streams` holds for all streams but those with a limit in `apart`, by method ("/package.Service/Method").
+    """
+
+    def __init__(self, trusted: TrustedCollectors, streams: Limit, apart: Mapping[str, Limit]) -> None:
         self._trusted = trusted
         self._limit = streams
+        self._apart = apart
         self._lock = threading.Lock()
-        self._streams: dict[int, tuple[bytes, grpc.ServicerContext]] = {}
+        self._calls: dict[int, _Call] = {}
+        self._open: Counter[Limit] = Counter()
         self._next = 0
         self.occupied = threading.Event()
 
@@ -41,10 +65,11 @@ class Gate(grpc.ServerInterceptor):
         handler = continuation(handler_call_details)
         if handler is None:
             return None
+        limit = self._apart.get(handler_call_details.method)
         if not handler.request_streaming and not handler.response_streaming:
             serve_one: Any = handler.unary_unary
             return grpc.unary_unary_rpc_method_handler(
-                self._unary(serve_one), handler.request_deserializer, handler.response_serializer
+                self._unary(serve_one, limit), handler.request_deserializer, handler.response_serializer
             )
         if handler.response_streaming:
             kind: Any = grpc.stream_stream_rpc_method_handler
@@ -52,7 +77,7 @@ class Gate(grpc.ServerInterceptor):
             if not handler.request_streaming:
                 kind, serve = grpc.unary_stream_rpc_method_handler, handler.unary_stream
             wrapped: grpc.RpcMethodHandler[Any, Any] = kind(
-                self._stream(serve), handler.request_deserializer, handler.response_serializer
+                self._stream(serve, limit or self._limit), handler.request_deserializer, handler.response_serializer
             )
             return wrapped
         return None  # no service here takes a stream and answers once
@@ -60,26 +85,29 @@ class Gate(grpc.ServerInterceptor):
     def end_removed(self) -> None:
         """End the running streams of certificates that are not trusted any more."""
         with self._lock:
-            streams = list(self._streams.values())
-        for der, context in streams:
-            if not self._trusted.trusts(der):
-                context.cancel()
+            calls = list(self._calls.values())
+        for call in calls:
+            if not self._trusted.trusts(call.client):
+                call.context.cancel()
 
-    def _unary(self, serve: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[[Any, grpc.ServicerContext], Any]:
+    def _unary(
+        self, serve: Callable[[Any, grpc.ServicerContext], Any], limit: Limit | None
+    ) -> Callable[[Any, grpc.ServicerContext], Any]:
         def call(request: Any, context: grpc.ServicerContext) -> Any:
-            self._client(context)
-            return serve(request, context)
+            client = self._client(context)
+            if limit is None:
+                return serve(request, context)
+            with self._counted(_Call(client, context, limit)):
+                return serve(request, context)
 
         return call
 
     def _stream(
-        self, serve: Callable[[Any, grpc.ServicerContext], Iterator[Any]]
+        self, serve: Callable[[Any, grpc.ServicerContext], Iterator[Any]], limit: Limit
     ) -> Callable[[Any, grpc.ServicerContext], Iterator[Any]]:
         def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            number = self._enter(self._client(context), context)
-            if not context.add_callback(lambda: self._leave(number)):
-                self._leave(number)
-            yield from serve(request, context)
+            with self._counted(_Call(self._client(context), context, limit)):
+                yield from serve(request, context)
 
         return call
 
@@ -89,22 +117,27 @@ class Gate(grpc.ServerInterceptor):
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "certificate is not trusted by this agent")
         return der
 
-    def _enter(self, der: bytes, context: grpc.ServicerContext) -> int:
+    @contextlib.contextmanager
+    def _counted(self, call: _Call) -> Iterator[None]:
+        """Count it for as long as it has its worker, which can be longer than its client waits."""
+        limit = call.limit
         with self._lock:
-            full = len(self._streams) >= self._limit
+            full = self._open[limit] >= limit.most
             if not full:
                 number = self._next = self._next + 1
-                self._streams[number] = (der, context)
+                self._calls[number] = call
+                self._open[limit] += 1
                 self.occupied.set()
         if full:
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._limit} streams are open, no more are allowed")
-        return number
-
-    def _leave(self, number: int) -> None:
-        with self._lock:
-            self._streams.pop(number, None)
-            if not self._streams:
-                self.occupied.clear()
+            call.context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{limit.most} {limit.refusal}")
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._calls[number]
+                self._open[limit] -= 1
+                if not self._calls:
+                    self.occupied.clear()
 
 
 def peer_certificate(context: grpc.ServicerContext) -> bytes:

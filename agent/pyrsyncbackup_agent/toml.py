@@ -1,6 +1,7 @@
 """Strict reading of TOML: every problem of a file at once, each with its key; unknown keys with a suggestion.
 
-Decides what is well formed; what a key means is the reader's business (`settings`, `modules.definition`).
+Decides what is well formed; what a key means is the reader's business (`settings`, `peers`,
+`modules.definition`).
 """
 
 from __future__ import annotations
@@ -67,6 +68,16 @@ class Table:
             return default
         return value
 
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false."""
+        value = self._take(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            self.problem(key, f"must be true or false, not {_kind(value)}")
+            return default
+        return value
+
     def integer(self, key: str, default: int, low: int, high: int) -> int:
         """A number from `low` to `high`."""
         value = self._take(key)
@@ -122,6 +133,21 @@ class Table:
             self.problem(key, f"must be a table, not {_kind(value)}")
             value = None
         return Table(value or {}, self.problems, f"{self._where}{key}.")
+
+    def tables(self, key: str) -> list[Table]:
+        """The tables of `[[key]]`, in their order."""
+        value = self._take(key)
+        if value is None:
+            return []
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            self.problem(key, f"must be tables, each under a line [[{key}]], not {_kind(value)}")
+            return []
+        return [Table(item, self.problems, f"{self._where}{key}[{n}].") for n, item in enumerate(value, 1)]
+
+    @property
+    def place(self) -> str:
+        """Where the table is: the file, and its key in there."""
+        return self._where.rstrip(".: ")
 
     def done(self) -> None:
         """Report every key that was never asked for."""

@@ -1,4 +1,7 @@
-"""A real agent: a process of its own with its own identity, modules and trusted collectors, on a free loopback port."""
+"""A real agent: a process of its own with its own identity, modules and trusted collectors.
+
+It listens on a free loopback port, or where `listen` says, in a node of a network if `prefix` is that of one.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from pathlib import Path
 import grpc
 from pyrsyncbackup import identity
 from pyrsyncbackup.v1 import agent_pb2 as pb
-from pyrsyncbackup.v1 import agent_pb2_grpc
+from pyrsyncbackup.v1 import agent_pb2_grpc, relay_pb2_grpc
 
 from tests.support.waiting import until
 
@@ -24,17 +27,22 @@ class RunningAgent:
     """An agent below `base`. `start` and `stop` may be repeated; it keeps its key, modules and collectors.
 
     `address` is "127.0.0.1:PORT", `certificate_pem` what a collector pins. `collector` is an identity that it trusts
-    from the first start on; `trust` adds others.
+    from the first start on; `trust` adds others, and `accept` does what the command does. With `relay` it passes
+    connections on; a number bounds them.
     """
 
-    def __init__(self, base: Path, **settings: object) -> None:
+    def __init__(
+        self, base: Path, prefix: Sequence[str] = (), *, relay: int | bool = False, **settings: object
+    ) -> None:
         self.base = base
+        self.prefix = tuple(prefix)
         base.mkdir(parents=True, exist_ok=True)
         self.modules_dir = base / "modules.d"
         self.collectors_dir = base / "collectors.d"
         self.runtime_dir = base / "run"
         self.log_file = base / "agent.log"
-        for directory in (self.modules_dir, self.collectors_dir):
+        self.peers_dir = base / "peers.d"
+        for directory in (self.modules_dir, self.collectors_dir, self.peers_dir):
             directory.mkdir(exist_ok=True)
         values: dict[str, object] = {
             "name": "testhost",
@@ -43,10 +51,15 @@ class RunningAgent:
             "collectors_dir": str(self.collectors_dir),
             "runtime_dir": str(self.runtime_dir),
             "module_dirs": [str(self.modules_dir)],
+            "peers_dir": str(self.peers_dir),
             **settings,
         }
         self.config = base / "agent.toml"
-        self.config.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in values.items()))
+        lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
+        if relay:
+            lines += ["[relay]", "enabled = true"]
+            lines += [] if relay is True else [f"max_connections = {relay}"]
+        self.config.write_text("\n".join(lines) + "\n")
         self.collector = identity.load_or_create(base / "collector-identity", "collector")
         self.trust("collector", self.collector.certificate_pem)
         self.process: subprocess.Popen[bytes] | None = None
@@ -74,6 +87,12 @@ class RunningAgent:
             lines += [f"after = {_toml([list(argv) for argv in after])}", f'timeout = "{timeout}s"']
         (self.modules_dir / f"{name}.toml").write_text("\n".join([*lines, text]) + "\n")
 
+    def peer(self, name: str, address: str, title: str = "") -> None:
+        """Define a peer; a running agent knows it after `reload`."""
+        lines = ["[[peer]]", f"name = {_toml(name)}", f"address = {_toml(address)}"]
+        lines += [f"title = {_toml(title)}"] if title else []
+        (self.peers_dir / f"{name}.toml").write_text("\n".join(lines) + "\n")
+
     def trust(self, name: str, certificate_pem: bytes, secret: bytes = b"") -> None:
         """Accept a collector, with the secret of its invitation if there is one."""
         if secret:
@@ -81,6 +100,11 @@ class RunningAgent:
                 self.collectors_dir / f"{name}.secret", identity.format_secret(secret).encode(), 0o600
             )
         identity.write_atomically(self.collectors_dir / f"{name}.pem", certificate_pem, 0o644)
+
+    def accept(self, invitation: str) -> str:
+        """Run `pyrsyncbackup-agent accept`; what it said."""
+        argv = [*_AGENT, "accept", "--config", self.config, "-"]
+        return subprocess.run(argv, input=invitation, check=True, capture_output=True, text=True).stdout
 
     def distrust(self, name: str = "collector") -> None:
         """Remove a collector's certificate."""
@@ -93,7 +117,7 @@ class RunningAgent:
         (self.runtime_dir / "address").unlink(missing_ok=True)
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [*_AGENT, "serve", "--config", str(self.config), "--grace", str(self.grace)],
+                [*self.prefix, *_AGENT, "serve", "--config", str(self.config), "--grace", str(self.grace)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -119,6 +143,12 @@ class RunningAgent:
                 self.process.kill()
                 self.process.wait()
             self.process = None
+
+    def reload(self) -> None:
+        """Have it read its files again, and wait until it has."""
+        before = self.log.count('"reloaded"')
+        os.kill(self.pid, signal.SIGHUP)
+        until(lambda: self.log.count('"reloaded"') > before, what="the agent to read its files again")
 
     def _ready(self, process: subprocess.Popen[bytes] | None) -> bool:
         if process is not None and process.poll() is not None:
@@ -172,6 +202,12 @@ class RunningAgent:
         """Yield a stub of the agent's service."""
         with self.channel(client) as channel:
             yield agent_pb2_grpc.AgentServiceStub(channel)
+
+    @contextlib.contextmanager
+    def relay(self, client: identity.Identity | None = None) -> Iterator[relay_pb2_grpc.RelayServiceStub]:
+        """Yield a stub of its relay service."""
+        with self.channel(client) as channel:
+            yield relay_pb2_grpc.RelayServiceStub(channel)
 
     @contextlib.contextmanager
     def session(self, module: str, client: identity.Identity | None = None) -> Iterator[Session]:

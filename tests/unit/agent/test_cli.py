@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,61 @@ def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["frobnicate"])
     assert caught.value.code == 2
     assert "frobnicate" in capsys.readouterr().err
+
+
+@pytest.fixture
+def relay(config: Path) -> Path:
+    (config.parent / "peers.d").mkdir(mode=0o755)
+    config.write_text(config.read_text() + 'peers_dir = "peers.d"\n[relay]\nenabled = true\n')
+    return config
+
+
+def add_peer(config: Path, name: str, address: str) -> None:
+    file = config.parent / "peers.d" / f"{name}.toml"
+    file.write_text(f'[[peer]]\nname = "{name}"\naddress = "{address}"\ntitle = "The\\u001b[1m"\n')
+    file.chmod(0o644)
+
+
+def test_check_says_which_peers_answer(relay: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "--config", str(relay)]) == 0
+    assert f"relay: on, but it knows no peer; define some in {relay.parent}/peers.d" in capsys.readouterr().out
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        add_peer(relay, "web1", f"127.0.0.1:{listener.getsockname()[1]}")
+        add_peer(relay, "db1", "127.0.0.1:1")
+        assert cli.main(["check", "--config", str(relay)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == ["relay: on; 1 of 2 peers answer", "note: peer db1: 127.0.0.1:1: connection refused"]
+
+
+def test_check_tells_what_is_wrong_with_peers_unless_relay_mode_is_off(
+    relay: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_peer(relay, "DB1", "127.0.0.1:1")
+    assert cli.main(["check", "--config", str(relay)]) == 3
+    assert "peers.d/DB1.toml: peer[1].name: 'DB1' must be" in capsys.readouterr().err
+    own = '[[relay.peer]]\nname = "a"\naddress = "b:1"\n'
+    relay.write_text(relay.read_text().replace("enabled = true", "enabled = false") + own)
+    assert cli.main(["check", "--config", str(relay)]) == 0
+    assert "relay: off; the peers in the file are ignored (1)" in capsys.readouterr().out
+
+
+def test_peers_are_a_table_and_json(relay: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        add_peer(relay, "web1", address)
+        add_peer(relay, "db1", "127.0.0.1:1")
+        assert cli.main(["peers", "--config", str(relay)]) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        assert lines[0] == ["PEER", "ADDRESS", "TITLE", "ANSWERS"]
+        assert lines[1] == ["db1", "127.0.0.1:1", r"The\x1b[1m", "connection", "refused"]
+        assert lines[2][:4] == ["web1", address, r"The\x1b[1m", "in"]
+        assert cli.main(["peers", "--json", "--config", str(relay)]) == 0
+        first, second = json.loads(capsys.readouterr().out)["peers"]
+    assert (first["answers"], first["reason"], second["answers"]) == (False, "connection refused", True)
+
+
+def test_peers_of_an_agent_that_is_no_relay_are_an_error(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["peers", "--config", str(config)]) == 1
+    assert capsys.readouterr().err == (
+        "error: this agent has no relay mode\n  next: set [relay] enabled = true in its agent.toml\n"
+    )

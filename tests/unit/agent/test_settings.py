@@ -6,6 +6,7 @@ import pytest
 from pyrsyncbackup import valid_name
 from pyrsyncbackup_agent import settings
 from pyrsyncbackup_agent.errors import SettingsError
+from pyrsyncbackup_agent.peers import Peer
 
 PACKAGED = Path(__file__).parents[3] / "packaging" / "agent.toml"
 
@@ -81,3 +82,72 @@ def test_addresses_that_are_refused(listen: str) -> None:
 def test_the_default_name_is_valid_whatever_the_host_is_called(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings.socket, "gethostname", lambda: name)
     assert valid_name(settings.host_name())
+
+
+def test_relay_mode_is_off_unless_it_is_switched_on() -> None:
+    assert settings.parse(b"", Path("/x")).relay == settings.Relay(enabled=False, max_connections=256, peers=())
+
+
+def test_peers_may_stand_in_the_file_itself() -> None:
+    text = """
+        peers_dir = "peers.d"
+        [relay]
+        enabled = true
+        max_connections = 1024
+        [[relay.peer]]
+        name = "db1"
+        address = "10.20.0.5:9737"
+        title = "the database"
+        [[relay.peer]]
+        name = "web1"
+        address = "[2001:db8::5]:9737"
+    """
+    read = settings.parse(text.encode(), Path("/srv/agent.toml"))
+    assert read.peers_dir == Path("/srv/peers.d")
+    db1 = Peer("db1", "10.20.0.5", 9737, "the database")
+    assert read.relay == settings.Relay(True, 1024, (db1, Peer("web1", "2001:db8::5", 9737)))
+    assert [peer.address for peer in read.relay.peers] == ["10.20.0.5:9737", "[2001:db8::5]:9737"]
+
+
+def test_every_problem_of_a_relay_is_told() -> None:
+    text = """
+        [relay]
+        enabled = "yes"
+        max_connections = 1025
+        max_connection = 3
+        [[relay.peer]]
+        name = "db1"
+        address = "10.20.0.5:9737"
+        [[relay.peer]]
+        name = "db1"
+        address = "10.20.0.6:9737"
+        port = 1
+        [[relay.peer]]
+        name = "DB1"
+        address = "10.20.0.5"
+        [[relay.peer]]
+        title = 3
+        [[relay.peer]]
+        name = "db1"
+        address = "10.20.0.7:9737"
+    """
+    file = "/etc/x/agent.toml: relay"
+    assert problems(text) == [
+        f"{file}.enabled: must be true or false, not 'yes'",
+        f"{file}.max_connections: must be a number from 1 to 1024, not 1025",
+        f"{file}.peer[2].port: unknown key (known: address, name, title)",
+        f"{file}.peer[3].name: 'DB1' must be lower-case letters, digits, dots, dashes or underscores, at most 63",
+        f'{file}.peer[3].address: \'10.20.0.5\' is not "address:port", such as "127.0.0.1:9737" or "[::1]:9737"',
+        f"{file}.peer[4].name: is needed",
+        f'{file}.peer[4].address: is needed, such as "10.20.0.5:9737"',
+        f"{file}.peer[4].title: must be a text in quotes, not 3",
+        f'{file}.peer[5].name: "db1" is the name of {file}.peer[1] too',
+        f"{file}.max_connection: unknown key; did you mean `max_connections`?",
+    ]
+    assert problems("[relay]\npeer = 3") == [f"{file}.peer: must be tables, each under a line [[peer]], not 3"]
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:0", "[::g]:1", "::1:9737", "a b:1", "h:65536", "h"])
+def test_addresses_of_peers_that_are_refused(address: str) -> None:
+    (problem,) = problems(f'[[relay.peer]]\nname = "a"\naddress = "{address}"')
+    assert problem.startswith("/etc/x/agent.toml: relay.peer[1].address: ")
