@@ -17,12 +17,15 @@ from typing import Any, Final, TypeVar, get_args
 import tomllib
 from pydantic import BaseModel, ValidationError
 
+from pyrsyncbackup_collector.config import hops
 from pyrsyncbackup_collector.config.lines import Location, line_of, locate
 from pyrsyncbackup_collector.config.model import CollectorFile, Config, HostConfig, HostsFile, Rule
 from pyrsyncbackup_collector.errors import ConfigError
 
 DEFAULT_FILE: Final = Path("/etc/pyrsyncbackup/collector.toml")
 HOSTS_DIRECTORY: Final = "hosts.d"
+# In the state directory: hosts that were found through relays and taken in, a file for each.
+ACCEPTED_DIRECTORY: Final = "accepted"
 
 M = TypeVar("M", bound=HostsFile)
 
@@ -67,13 +70,14 @@ def load(path: Path) -> Config:
     problems = source.problems
     hosts: list[tuple[_Source, Location, HostConfig]] = _hosts(source, main)
     rules: list[Rule] = list(main.rule) if main else []
-    for extra in sorted((path.parent / HOSTS_DIRECTORY).glob("*.toml")):
+    for extra in _further_files(path, main):
         source = _Source(extra)
         part = _read(source, HostsFile)
         hosts += _hosts(source, part)
         rules += part.rule if part else ()
         problems += source.problems
-    problems += _duplicates(hosts)
+    # A host that could not be read would be missing in the ways of others.
+    problems += _duplicates(hosts) + ([] if problems else _hop_problems(hosts))
     if problems or main is None:
         raise ConfigError(problems)
     return _assemble(path, main, tuple(rules), tuple(host for _, _, host in hosts))
@@ -109,6 +113,23 @@ def _hosts(source: _Source, part: HostsFile | None) -> list[tuple[_Source, Locat
     if part is None:
         return []
     return [(source, ("host", index, "name"), host) for index, host in enumerate(part.host)]
+
+
+def _further_files(path: Path, main: CollectorFile | None) -> list[Path]:
+    state = path.parent / main.state.expanduser() if main and main.state else path.parent
+    directories = (path.parent / HOSTS_DIRECTORY, state / ACCEPTED_DIRECTORY)
+    return [file for directory in directories for file in sorted(directory.glob("*.toml"))]
+
+
+def _hop_problems(hosts: list[tuple[_Source, Location, HostConfig]]) -> list[str]:
+    places = {host.name: (source, location[:2]) for source, location, host in hosts}
+    problems = []
+    for host, location, text in hops.faults({host.name: host for _, _, host in hosts}):
+        source, table = places[host.name]
+        apart = _Source(source.path, source.lines)
+        apart.problem((*table, *location), text)
+        problems += apart.problems
+    return problems
 
 
 def _duplicates(hosts: list[tuple[_Source, Location, HostConfig]]) -> list[str]:

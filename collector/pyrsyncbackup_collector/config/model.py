@@ -57,6 +57,10 @@ def _tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _names(value: object) -> object:
+    return (value,) if isinstance(value, str) else _tuple(value)
+
+
 def _before(check: Callable[[object], object]) -> BeforeValidator:
     return BeforeValidator(check)
 
@@ -83,6 +87,8 @@ class Limits(Strict):
     # sshtunnel waits with select(), which ends at file descriptor 1023: of 500 tunnels in one process 480 failed.
     tunnels: Annotated[int, Field(ge=1, le=250)] = 100
     per_host: Annotated[int, Field(ge=1, le=16)] = 1
+    # Pulls that pass through one bastion at a time.
+    per_hop: Annotated[int, Field(ge=1, le=512)] = 8
     max_entries: Count = 10_000_000
     max_file_size: Size = 1 << 40
     max_module_size: Size = 10 << 40
@@ -140,12 +146,13 @@ class Rule(PolicySettings):
 
 
 class SshConfig(Strict):
-    """How to log in. No key: the collector's own."""
+    """How to log in. No key: the collector's own. `jump` names the host through whose SSH connection it goes."""
 
     user: Annotated[str, AfterValidator(_user)] = "pyrsyncbackup"
     port: Port = 22
     key: FilePath | None = None
     known_hosts: FilePath | None = None
+    jump: Annotated[str, AfterValidator(_name)] | None = None
 
 
 class ModuleFilter(Strict):
@@ -156,17 +163,23 @@ class ModuleFilter(Strict):
 
 
 class HostConfig(Strict):
-    """One host. No address: its name is. `bwlimit` in bytes a second."""
+    """One host. No address: its name is. `bwlimit` in bytes a second.
+
+    `via` are the hosts whose agents relay to it, by the name `peer`; `hops` says what they and `ssh.jump` may name.
+    """
 
     name: Annotated[str, AfterValidator(_name)]
     address: Annotated[str, AfterValidator(_address)] | None = None
     ssh: SshConfig = SshConfig()
     agent_port: Port = DEFAULT_AGENT_PORT
-    transport: Literal["sshtunnel", "direct"] = "sshtunnel"
+    transport: Literal["sshtunnel", "openssh", "direct"] = "sshtunnel"
+    via: Annotated[tuple[Annotated[str, AfterValidator(_name)], ...], _before(_names)] = ()
+    peer: Annotated[str, AfterValidator(_name)] | None = None
     modules: ModuleFilter = ModuleFilter()
     bwlimit: Size | None = None
     enabled: bool = True
     trust: Literal["first-use", "pinned"] = "first-use"
+    accept: Literal["auto", "manual"] = "manual"
 
 
 class HostsFile(Strict):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
@@ -15,21 +16,31 @@ from pyrsyncbackup_collector.errors import NotFound
 
 @dataclass(frozen=True, slots=True)
 class Ssh:
-    """Login at the host's SSH server. `known_hosts` None: the collector's own, then the user's."""
+    """Login at the host's SSH server. `known_hosts` None: the collector's own, then the user's.
+
+    With the openssh transport an empty user and port 0 mean what the user's ssh_config says, and with `more_keys` the
+    keys that it names are tried as well. `jump` is the host through whose SSH connection the server is reached.
+    """
 
     user: str
     port: int
     key: Path
     known_hosts: Path | None = None
+    jump: Host | None = None
+    more_keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One host. `include` and `exclude` are patterns for module names; `bwlimit` is bytes a second."""
+    """One host. `include` and `exclude` are patterns for module names; `bwlimit` is bytes a second.
+
+    A host behind relays has the transport "relay": `via` are the relays, the first one that works is used, and `peer`
+    is their name for it. With `accept` "auto" the unknown peers of this host, as a relay, become hosts by themselves.
+    """
 
     name: str
     address: str
-    transport: Literal["sshtunnel", "direct"]
+    transport: Literal["sshtunnel", "openssh", "direct", "relay"]
     ssh: Ssh
     agent_port: int
     include: tuple[str, ...] = ("*",)
@@ -37,6 +48,9 @@ class Host:
     bwlimit: int | None = None
     enabled: bool = True
     trust: Literal["first-use", "pinned"] = "first-use"
+    via: tuple[Host, ...] = ()
+    peer: str = ""
+    accept: Literal["auto", "manual"] = "manual"
 
     @property
     def wants_all(self) -> bool:
@@ -59,8 +73,15 @@ class Fleet:
     @classmethod
     def from_config(cls, config: Config) -> Fleet:
         """The hosts of `config`, with the collector's own SSH key where none is named."""
+        made: dict[str, Host] = {}
         own_key = config.state / "ssh" / "id_ed25519"
-        return cls(tuple(_host(entry, own_key) for entry in config.hosts))
+
+        def make(name: str) -> Host:
+            if name not in made:
+                made[name] = _host(config.by_name[name], own_key, make)
+            return made[name]
+
+        return cls(tuple(make(entry.name) for entry in config.hosts))
 
     def host(self, name: str) -> Host:
         """The host of that name. Raises NotFound with the names that come close."""
@@ -68,6 +89,13 @@ class Fleet:
             if host.name == name:
                 return host
         raise NotFound(f"no host is called {printable(name)}", self._instead(name))
+
+    def behind(self, relay: str, peer: str) -> Host | None:
+        """The configured host that this relay calls `peer`."""
+        for host in self.hosts:
+            if host.peer == peer and any(one.name == relay for one in host.via):
+                return host
+        return None
 
     def match(self, pattern: str) -> tuple[Host, ...]:
         """The hosts whose names match `pattern` (*, ?, [...]); a plain name is one. Raises NotFound if none does."""
@@ -86,16 +114,50 @@ class Fleet:
         return f"did you mean {' or '.join(near)}?" if near else "`pyrsyncbackup host list` shows all"
 
 
-def _host(entry: HostConfig, own_key: Path) -> Host:
+def link_hops(host: Host) -> int:
+    """How many steps away the SSH server of `host` is."""
+    return 1 + (link_hops(host.ssh.jump) if host.ssh.jump else 0)
+
+
+def hops(host: Host, relay: Host | None = None) -> int:
+    """How many steps the way to the agent of `host` has, through `relay` or else the first of several relays."""
+    if host.via:
+        return 1 + hops(relay or host.via[0])
+    return 1 if host.transport == "direct" else link_hops(host)
+
+
+def newcomer(relay: Host, name: str, peer: str) -> Host:
+    """A host that is not configured yet, as it will be: called `name`, behind `relay`, which calls it `peer`."""
+    return replace(
+        relay, name=name, address=name, transport="relay", via=(relay,), peer=peer, accept="manual",
+        ssh=replace(relay.ssh, jump=None),
+        include=("*",), exclude=(), bwlimit=None, enabled=True, trust="first-use",
+    )  # fmt: skip
+
+
+def _host(entry: HostConfig, own_key: Path, other: Callable[[str], Host]) -> Host:
+    """One host; `other` gives those that it names, which are reached without it (`config.hops` saw to that)."""
+    given, openssh = entry.ssh, entry.transport == "openssh"
+    ssh = Ssh(
+        user="" if openssh and "user" not in given.model_fields_set else given.user,
+        port=0 if openssh and "port" not in given.model_fields_set else given.port,
+        key=given.key or own_key,
+        known_hosts=given.known_hosts,
+        jump=other(given.jump) if given.jump else None,
+        more_keys=openssh and given.key is None,
+    )
     return Host(
         name=entry.name,
         address=entry.address or entry.name,
-        transport=entry.transport,
-        ssh=Ssh(entry.ssh.user, entry.ssh.port, entry.ssh.key or own_key, entry.ssh.known_hosts),
+        transport="relay" if entry.via else entry.transport,
+        ssh=ssh,
         agent_port=entry.agent_port,
         include=entry.modules.include,
         exclude=entry.modules.exclude,
         bwlimit=entry.bwlimit,
         enabled=entry.enabled,
         trust=entry.trust,
+        via=tuple(other(name) for name in entry.via),
+        peer=entry.peer or entry.name if entry.via else "",
+        accept=entry.accept,
     )

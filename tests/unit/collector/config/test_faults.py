@@ -63,7 +63,7 @@ HOST_FAULTS = [
     ('address = "a b"', '3: host[1].address: "a b" is neither a host name nor an IP address'),
     ('address = "-oProxyCommand=x"', '3: host[1].address: "-oProxyCommand=x" is neither a host name nor an IP address'),
     ("agent_port = 70000", "3: host[1].agent_port: must be at most 65535, not 70000"),
-    ('transport = "ssh"', '3: host[1].transport: must be "sshtunnel" or "direct", not "ssh"'),
+    ('transport = "ssh"', '3: host[1].transport: must be "sshtunnel", "openssh" or "direct", not "ssh"'),
     ('trust = "always"', '3: host[1].trust: must be "first-use" or "pinned", not "always"'),
     ('enabled = "yes"', '3: host[1].enabled: must be true or false, not "yes"'),
     ('ssh = { port = "22" }', '3: host[1].ssh.port: must be a whole number, not "22"'),
