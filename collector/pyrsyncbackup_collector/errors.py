@@ -10,6 +10,9 @@ BackupError                 exit 1
 │   ├── HostKeyUnknown          SSH host key not in known_hosts (not retryable)
 │   ├── HostKeyChanged          SSH host key differs from known_hosts (not retryable)
 │   ├── AgentUnreachable        SSH works, the agent's port does not answer
+│   ├── RelayRefused            the relay is none, or does not offer this peer (not retryable)
+│   ├── RelayBusy               the relay passes on as many connections as it may
+│   ├── PeerUnreachable         the relay works, the peer behind it does not answer
 │   ├── AgentKeyUnknown         not pinned, and not proven by the invitation (not retryable)
 │   ├── AgentKeyChanged         differs from the pinned one (not retryable)
 │   ├── AgentRefused            the agent does not trust our certificate (not retryable)
@@ -39,6 +42,8 @@ BackupError                 exit 1
 """
 
 from __future__ import annotations
+
+from typing import Self
 
 
 class BackupError(Exception):
@@ -84,10 +89,33 @@ class NotFound(BackupError):
 
 
 class ConnectError(BackupError):
-    """The way to an agent does not work."""
+    """The way to an agent does not work. `hop` says where on it, counted from 1; 0 where nobody said."""
 
     exit_code = 5
     retryable = True
+    hop = 0
+    # The host for whose way the cause says where, and the cause without that.
+    located = ""
+    plain = ""
+
+    def at(self, hop: int) -> Self:
+        """The same, and where it happened, unless that is known already."""
+        self.hop = self.hop or hop
+        return self
+
+    def placed(self, host: str, hops: int) -> Self:
+        """As a new exception that says where on the way to `host`, of so many hops, it happened."""
+        hop = self.hop or hops
+        plain = (self.plain or self.cause).removeprefix(f"{host}: ")
+        error = self.anew(f"{host}: hop {hop} of {max(hop, hops)}: {plain}" if hops > 1 else f"{host}: {plain}")
+        error.located, error.plain = host, plain
+        return error
+
+    def anew(self, cause: str | None = None) -> Self:
+        """The same failure as a new exception, with another cause if one is given."""
+        error = type(self)(cause or self.cause, self.hint).at(self.hop)
+        error.located, error.plain = self.located, self.plain
+        return error
 
 
 class HostUnreachable(ConnectError):
@@ -114,6 +142,20 @@ class HostKeyChanged(ConnectError):
 
 class AgentUnreachable(ConnectError):
     """The SSH connection works, the agent's port does not answer."""
+
+
+class RelayRefused(ConnectError):
+    """The agent on the way is no relay, or offers no such peer."""
+
+    retryable = False
+
+
+class RelayBusy(ConnectError):
+    """The relay passes on as many connections as it may."""
+
+
+class PeerUnreachable(ConnectError):
+    """The relay answers, the peer behind it does not."""
 
 
 class AgentKeyUnknown(ConnectError):

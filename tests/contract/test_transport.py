@@ -9,9 +9,10 @@ from pyrsyncbackup import identity
 from pyrsyncbackup_collector import errors
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.transport.connections import Connections
-from pyrsyncbackup_collector.transport.invitations import invite
+from pyrsyncbackup_collector.transport.invitations import invite, own_identity
 
-from tests.support.fleet import direct_host, make_config, ssh_host
+from tests.support.agent import RunningAgent
+from tests.support.fleet import direct_host, make_config, relayed_host, ssh_host
 from tests.support.plain_agent import PlainAgent, serving
 from tests.support.sshd import running
 from tests.support.waiting import until
@@ -24,14 +25,38 @@ def sshd(tmp_path_factory):
         yield sshd
 
 
-@pytest.fixture(params=["sshtunnel", "direct"])
-def make_host(request, sshd):
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory):
+    with RunningAgent(tmp_path_factory.mktemp("relay"), name="bastion", relay=True) as relay:
+        yield relay
+
+
+@pytest.fixture(params=["sshtunnel", "openssh", "direct", "relay"])
+def transport(request):
+    return request.param
+
+
+@pytest.fixture
+def make_host(transport, sshd, relay, config):
     def make(agent_port, **more):
-        if request.param == "direct":
+        if transport == "direct":
             return direct_host(agent_port, **more)
-        return ssh_host(sshd, agent_port, **more)
+        if transport == "relay":
+            relay.peer(f"p{agent_port}", f"127.0.0.1:{agent_port}")
+            relay.reload()
+            return relayed_host(trusted_relay(relay, config), f"p{agent_port}", **more)
+        return ssh_host(sshd, agent_port, transport=transport, **more)
 
     return make
+
+
+def trusted_relay(relay, config):
+    """The relay as a host, with both sides trusting each other."""
+    relay.trust("contract", own_identity(config.state).certificate_pem)
+    pin = config.state / "pins" / "bastion.pem"
+    pin.parent.mkdir(parents=True, exist_ok=True)
+    pin.write_bytes(relay.certificate_pem)
+    return direct_host(relay.port, name="bastion")
 
 
 @pytest.fixture
@@ -46,8 +71,8 @@ def connections(config):
 
 
 @pytest.fixture
-def invitation(config):
-    return invite(config.state)
+def invitation(config, transport):
+    return invite(config.state, via="bastion" if transport == "relay" else None)
 
 
 @pytest.fixture
@@ -150,19 +175,19 @@ def test_the_connection_is_shared_kept_and_made_anew_after_a_loss(connections, h
         assert three is one
     with pytest.raises(errors.ConnectionLost), connections.agent(host):
         raise errors.ConnectionLost("cut")
-    until(lambda: connections.open_count() == 0)
+    until(lambda: "web1" not in connections.open_names())
     with connections.agent(host) as four:
         assert four is not one
         assert four.info().name == "plain"
 
 
-def test_something_else_on_the_port_is_named(connections, make_host, sshd):
+def test_something_else_on_the_port_is_named(connections, make_host, transport, sshd):
     with (
         pytest.raises(errors.AgentUnreachable, match="does not speak TLS") as caught,
         connections.agent(make_host(sshd.port)),
     ):
         pass
-    assert "agent_port" in caught.value.hint
+    assert ("agent.toml of bastion" if transport == "relay" else "agent_port") in caught.value.hint
 
 
 def test_an_idle_connection_is_closed(tmp_path, make_host, agent, config):
@@ -181,9 +206,14 @@ def test_an_idle_connection_is_closed(tmp_path, make_host, agent, config):
         with connections.agent(host):
             clock.value += 1000
             connections.sweep()
-            assert connections.open_count() == 1
+            assert "web1" in connections.open_names()
         clock.value += 119
-        assert connections.sweep() == pytest.approx(1)
+        connections.sweep()
+        assert "web1" in connections.open_names()
         clock.value += 2
         connections.sweep()
-        assert connections.open_count() == 0
+        assert "web1" not in connections.open_names()
+        # What it rested upon is idle only since then.
+        clock.value += 121
+        connections.sweep()
+        assert connections.open_names() == []

@@ -62,7 +62,8 @@ def test_an_accepted_invitation_is_all_that_first_contact_needs(connections, age
         host = ssh_host(sshd, agent.port)
         with pytest.raises(errors.HostKeyUnknown), connections.agent(host):
             pass
-        connections.trust_ssh_key(host, connections.inspect(host).ssh_key)
+        seen = connections.inspect(host)
+        connections.trust_ssh_key(host, seen.ssh_server, seen.ssh_key)
         with connections.agent(host) as client:
             assert client.checked_info().name == "testhost"
             assert [one.name for one in client.modules(fingerprints=True, names=["data"])] == ["data"]

@@ -8,16 +8,18 @@ import os
 import socket
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pyrsyncbackup import identity
 from pyrsyncbackup_collector import errors
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.transport.connections import Connections
-from pyrsyncbackup_collector.transport.host_keys import HostKey
+from pyrsyncbackup_collector.transport.host_keys import HostKey, KnownHosts, Server
 from pyrsyncbackup_collector.transport.invitations import invite, own_ssh_key
+from pyrsyncbackup_collector.transport.ssh_tunnel import SshTunnel
 
-from tests.support.fleet import make_config, ssh_host
+from tests.support.fleet import make_config, pin, ssh_host
 from tests.support.plain_agent import PlainAgent, serving
 from tests.support.sshd import make_key, running
 from tests.support.waiting import until
@@ -81,15 +83,16 @@ def test_an_unknown_host_key_is_refused_with_its_fingerprint_until_trusted(conne
     assert "pyrsyncbackup host trust web1" in error.hint
     seen = connections.inspect(host)
     assert (seen.ssh_key.fingerprint, seen.ssh_trusted, seen.agent_fingerprint) == (shown, False, "")
-    connections.trust_ssh_key(host, seen.ssh_key)
+    connections.trust_ssh_key(host, seen.ssh_server, seen.ssh_key)
     with connections.agent(host) as client:
         assert client.info().name == "plain"
     assert (config.state / "known_hosts").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_changed_host_key_is_refused_with_both_fingerprints_until_replaced(connections, host, sshd):
-    old = connections.inspect(host).ssh_key
-    connections.trust_ssh_key(host, old)
+    seen = connections.inspect(host)
+    server, old = seen.ssh_server, seen.ssh_key
+    connections.trust_ssh_key(host, server, old)
     sshd.new_host_keys()
     sshd.restart()
     error = failure(connections, host)
@@ -98,8 +101,8 @@ def test_a_changed_host_key_is_refused_with_both_fingerprints_until_replaced(con
     assert old.fingerprint in error.cause
     assert new.fingerprint in error.cause
     with pytest.raises(errors.HostKeyChanged):
-        connections.trust_ssh_key(host, new)
-    connections.trust_ssh_key(host, new, replace=True)
+        connections.trust_ssh_key(host, server, new)
+    connections.trust_ssh_key(host, server, new, replace=True)
     with connections.agent(host) as client:
         assert client.info().name == "plain"
 
@@ -250,7 +253,7 @@ def test_a_connection_cut_in_the_middle_is_lost_and_made_anew(connections, host,
         list_and_lose()
     killer.join()
     stuck.set()
-    until(lambda: connections.open_count() == 0)
+    until(lambda: not connections.open_names())
     assert type(failure(connections, host)) is errors.HostUnreachable
     sshd.start()
     with connections.agent(host, now=True) as client:
@@ -275,11 +278,15 @@ def test_a_failing_host_is_backed_off_and_asked_again_when_told(connections, hos
 def test_beyond_the_cap_the_tunnel_that_is_idle_for_longest_gives_way(config, host, agent, tmp_path):
     small = make_config(tmp_path / "c", connect="1s", tunnels=2)
     hosts = [dataclasses.replace(host, name=f"web{number}") for number in range(3)]
+    pins = small.state / "pins"
+    pins.mkdir(parents=True, exist_ok=True)
+    for one in hosts:
+        (pins / f"{one.name}.pem").write_bytes(agent.identity.certificate_pem)
     with contextlib.closing(Connections(small, SystemClock())) as connections:
         for one in hosts:
             with connections.agent(one):
                 pass
-        assert connections.open_count() == 2
+        assert len(connections.open_names()) == 2
         with (
             connections.agent(hosts[1]),
             connections.agent(hosts[2]),
@@ -316,6 +323,36 @@ def test_other_programs_get_a_route_and_the_files_for_it(connections, host):
 
 
 def test_a_key_that_the_server_never_showed_is_not_known(connections, host):
-    connections.trust_ssh_key(changed(host, ssh_port=1), HostKey("ssh-ed25519", b"\0\0\0\x0bssh-ed25519x"))
+    connections.trust_ssh_key(host, Server("127.0.0.1", 1), HostKey("ssh-ed25519", b"\0\0\0\x0bssh-ed25519x"))
     with connections.agent(host) as client:
         assert client.info().name == "plain"
+
+
+def test_a_connection_that_is_cut_just_before_it_forwards_is_told_and_leaves_nothing(sshd, tmp_path):
+    host = ssh_host(sshd, 9)
+    tunnel = SshTunnel(host, KnownHosts(tmp_path / "own", (sshd.folder / "user_known_hosts",)), 5)
+    try:
+        sshd.cut()
+        until(lambda: not tunnel.alive)
+        with pytest.raises(errors.ConnectionLost) as caught:
+            tunnel.forward(tmp_path / "s", "127.0.0.1", 9)
+    finally:
+        tunnel.close()
+    assert caught.value.cause == "web1: the SSH connection was cut at once"
+    assert not (tmp_path / "s").exists()
+
+
+def test_many_logins_at_one_server_stay_below_its_limit(connections, host, agent, sshd, config):
+    """From six logins under way on this server drops every one: more than it lets in at a time come at once."""
+    sshd.options = ["MaxStartups 5:100:6"]
+    sshd.restart()
+    hosts = [dataclasses.replace(host, name=f"web{number}") for number in range(24)]
+    for one in hosts:
+        pin(config, one.name, agent.identity.certificate_pem)
+
+    def reach(one):
+        with connections.agent(one) as client:
+            return client.info().name
+
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        assert list(pool.map(reach, hosts)) == ["plain"] * len(hosts)

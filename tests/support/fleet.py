@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pyrsyncbackup import identity
 from pyrsyncbackup_collector.config.model import Config, Limits, PolicySettings
 from pyrsyncbackup_collector.fleet.hosts import Host, Ssh
+from pyrsyncbackup_collector.transport.invitations import own_identity
 
+from tests.support.agent import RunningAgent
 from tests.support.sshd import Sshd
 
 
@@ -27,12 +30,38 @@ def make_config(folder: Path, **limits: Any) -> Config:
     )
 
 
-def ssh_host(sshd: Sshd, agent_port: int, name: str = "web1", **more: Any) -> Host:
+def ssh_host(
+    sshd: Sshd,
+    agent_port: int,
+    name: str = "web1",
+    *,
+    transport: Literal["sshtunnel", "openssh"] = "sshtunnel",
+    **more: Any,
+) -> Host:
     """A host behind `sshd`, whose own file of known hosts stands for the user's."""
     ssh = Ssh(sshd.user, sshd.port, sshd.user_key, known_hosts=sshd.folder / "user_known_hosts")
-    return Host(name, "127.0.0.1", "sshtunnel", ssh, agent_port, **more)
+    return Host(name, "127.0.0.1", transport, ssh, agent_port, **more)
 
 
 def direct_host(agent_port: int, name: str = "web1", **more: Any) -> Host:
     """A host whose agent is reached without SSH."""
     return Host(name, "127.0.0.1", "direct", Ssh("nobody", 22, Path("/nonexistent")), agent_port, **more)
+
+
+def relayed_host(relay: Host, peer: str, name: str = "web1", **more: Any) -> Host:
+    """A host behind `relay`, which calls it `peer`."""
+    return Host(name, name, "relay", Ssh("nobody", 22, Path("/nonexistent")), 9737, via=(relay,), peer=peer, **more)
+
+
+def introduce(config: Config, agent: RunningAgent, *names: str) -> None:
+    """Have collector and agent trust each other, whatever the collector calls it."""
+    own = own_identity(config.state)
+    agent.trust("ours", own.certificate_pem)
+    for name in names:
+        pin(config, name, agent.certificate_pem)
+
+
+def pin(config: Config, name: str, certificate_pem: bytes) -> None:
+    """Make it the right one for the host of that name, without a look at other pins."""
+    (config.state / "pins").mkdir(mode=0o700, parents=True, exist_ok=True)
+    identity.write_atomically(config.state / "pins" / f"{name}.pem", certificate_pem, 0o600)

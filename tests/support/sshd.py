@@ -1,4 +1,7 @@
-"""A real sshd on a loopback port, with keys of its own in a temporary folder; works as root and as a user."""
+"""A real sshd with keys of its own in a temporary folder; works as root and as a user.
+
+It listens on a loopback port, or where it is told in a node of a network.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,25 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.network import Node
 from tests.support.waiting import until
 
 
 class Sshd:
     """One server. `options` are lines of sshd_config; change them, or the keys, then `restart`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, node: Node | None = None, address: str = "127.0.0.1", port: int = 0) -> None:
         self.folder = folder
+        self.node = node
+        self.address = address
+        # Another one where it is reached through a router.
+        self.known_as = address
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.user = getpass.getuser()
         self.user_key = folder / "user_key"
         self.authorized_keys = folder / "authorized_keys"
         self.options: list[str] = []
-        self.port = _free_port()
+        self.port = port or _free_port()
         self.host_key_kinds = ["ed25519"]
         self._process: subprocess.Popen[bytes] | None = None
         make_key(self.user_key)
@@ -44,10 +52,22 @@ class Sshd:
         """Let exactly these keys in."""
         self.authorized_keys.write_text("".join(Path(key).read_text() for key in public_keys))
 
+    def let_in(self, accepted: str) -> None:
+        """Let in whom the line is for that `pyrsyncbackup-agent accept` printed."""
+        line = next(line for line in accepted.splitlines() if "permitopen" in line)
+        self.authorized_keys.write_text(line + "\n")
+
     def known_hosts_line(self, kind: str = "ed25519") -> str:
         """The line that makes this server known."""
         public = (self.folder / f"host_{kind}.pub").read_text().split()
-        return f"[127.0.0.1]:{self.port} {public[0]} {public[1]}\n"
+        name = self.known_as if self.port == 22 else f"[{self.known_as}]:{self.port}"
+        return f"{name} {public[0]} {public[1]}\n"
+
+    @property
+    def fingerprint(self) -> str:
+        """That of its host key, as its administrator reads it."""
+        key = self.folder / "host_ed25519.pub"
+        return subprocess.run(["ssh-keygen", "-lf", key], capture_output=True, check=True, text=True).stdout.split()[1]
 
     def start(self) -> None:
         """Start it and wait until it listens."""
@@ -57,7 +77,7 @@ class Sshd:
         lines = [
             *self.options,
             *(f"HostKey {self.folder}/host_{kind}" for kind in self.host_key_kinds),
-            f"ListenAddress 127.0.0.1:{self.port}",
+            f"ListenAddress {self.address}:{self.port}",
             f"AuthorizedKeysFile {self.authorized_keys}",
             f"PidFile {self.folder}/sshd.pid",
             "UsePAM no",
@@ -65,16 +85,16 @@ class Sshd:
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",
             "PermitRootLogin prohibit-password",
-            "MaxStartups 100",
+            # Of this one the last line counts, not the first.
+            *([] if any(line.startswith("MaxStartups") for line in self.options) else ["MaxStartups 100"]),
             "LogLevel VERBOSE",
         ]
         config.write_text("\n".join(lines) + "\n")
         program = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ["PATH"])
         assert program, "openssh-server is not installed"
         with open(self.folder / "sshd.log", "ab") as log:
-            self._process = subprocess.Popen(
-                [program, "-D", "-e", "-f", config], stdin=subprocess.DEVNULL, stderr=log, start_new_session=True
-            )
+            argv = [*(self.node.prefix if self.node else ()), program, "-D", "-e", "-f", config]
+            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=log, start_new_session=True)
         try:
             until(self._listens)
         except BaseException:
@@ -84,19 +104,42 @@ class Sshd:
     def _listens(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self.log()
+        if self.node is not None:
+            return self.node.reaches(self.address, self.port)
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+            return probe.connect_ex((self.address, self.port)) == 0
 
     def log(self) -> str:
         """What it said."""
         return (self.folder / "sshd.log").read_text(errors="replace")
 
+    @property
+    def logins(self) -> int:
+        """How often somebody was let in so far."""
+        return self.log().count("Accepted publickey")
+
+    @property
+    def connections(self) -> int:
+        """How many TCP connections it got so far, with those by which `start` waits for it."""
+        return self.log().count("Connection from")
+
+    @property
+    def sessions(self) -> int:
+        """How many processes serve somebody now."""
+        assert self._process is not None
+        return len(_descendants(self._process.pid))
+
+    def cut(self) -> None:
+        """End every session without a farewell; the server stays."""
+        assert self._process is not None
+        for child in _descendants(self._process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+
     def kill(self) -> None:
         """End it and every session of it, without a farewell."""
         if self._process is not None:
-            for child in _descendants(self._process.pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
+            self.cut()
             self._process.kill()
             self._process.wait()
             self._process = None

@@ -1,64 +1,45 @@
-"""Open connections with agents: made when needed, shared while used, kept a while, given up with backoff.
+"""Open connections with agents: what everything above asks for, and what is known of a host's keys.
 
-A connection is a route (SSH tunnel or direct) and an agent client on it, whose agent proved to be the right one. Here
-is decided when one is made, reused and closed, and which error names the failure: the route's own reason before that
-of a TLS probe, and that before gRPC's.
+A connection is a way (`ways`) and a client on it whose agent showed to be the right one (`contact`). What is shared
+between hosts, SSH connections and relays, lies in pools, and is held by whatever rests upon it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pyrsyncbackup import identity
 
+from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.clock import Clock
 from pyrsyncbackup_collector.config.model import Config
-from pyrsyncbackup_collector.errors import (
-    AgentRefused,
-    AgentUnreachable,
-    BackupError,
-    ConnectError,
-    ConnectionLost,
-    HostKeyChanged,
-    HostKeyUnknown,
-)
+from pyrsyncbackup_collector.entry import printable
+from pyrsyncbackup_collector.errors import BackupError, ConnectError, ConnectionLost, HostKeyChanged, HostKeyUnknown
 from pyrsyncbackup_collector.fleet.hosts import Host
 from pyrsyncbackup_collector.transport import trust
-from pyrsyncbackup_collector.transport.agent_client import AgentClient, Timeouts
-from pyrsyncbackup_collector.transport.direct import Direct
-from pyrsyncbackup_collector.transport.host_keys import HostKey, KnownHosts
+from pyrsyncbackup_collector.transport.agent_client import AgentClient
+from pyrsyncbackup_collector.transport.contact import Contact
+from pyrsyncbackup_collector.transport.host_keys import HostKey, Server
 from pyrsyncbackup_collector.transport.invitations import own_identity
-from pyrsyncbackup_collector.transport.listing import Limits
 from pyrsyncbackup_collector.transport.offer import AgentInfo
-from pyrsyncbackup_collector.transport.route import Endpoint, Route
-from pyrsyncbackup_collector.transport.ssh_tunnel import SshTunnel, shown_host_key
+from pyrsyncbackup_collector.transport.pool import Backoff, Pool
+from pyrsyncbackup_collector.transport.route import Endpoint
+from pyrsyncbackup_collector.transport.ways import OpenAgent, OpenLink, Ways, located
 
-# A failed connection is tried again after 5 s, then twice as long each time, up to 10 minutes.
-_FIRST_PAUSE = 5.0
-_LONGEST_PAUSE = 600.0
-# The kernel's limit for the path of a Unix socket is 108 bytes with the closing 0.
-_MAX_SOCKET_PATH = 107
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Failures in a row of one host, when (monotonic) it may be tried again, and the last error."""
-
-    failures: int
-    next_try: float
-    error: ConnectError
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What a host shows now. `ssh_key` None: no SSH on the way. `agent_certificate` None: `problem` says why."""
+    """What a host shows now. No `ssh_server`: it is reached otherwise. No `agent_certificate`: `problem` says why."""
 
+    ssh_server: Server | None
     ssh_key: HostKey | None
     ssh_trusted: bool
     agent_certificate: bytes | None = None
@@ -78,36 +59,28 @@ class Inspection:
         return self.agent_certificate is not None and self.agent_certificate == self.pinned_certificate
 
 
-@dataclass
-class _Connection:
-    """One host's place; `lock` is held while it is being opened or closed."""
-
-    lock: threading.Lock
-    host: Host
-    route: Route | None = None
-    client: AgentClient | None = None
-    users: int = 0
-    since: float = 0
-    broken: bool = False
-    backoff: Backoff | None = None
-
-
 class Connections:
     """All connections of one collector. Thread-safe. `close` ends them all."""
 
     def __init__(self, config: Config, clock: Clock) -> None:
-        limits = config.limits
+        own = own_identity(config.state)
         self._config, self._clock = config, clock
-        self._own = own_identity(config.state)
-        self._trust = trust.Trust(config.state, self._own)
-        self._timeouts = Timeouts(
-            call=limits.connect, check=limits.check, list_idle=limits.stall, list_total=limits.list
-        )
-        self._entry_limits = Limits(entries=limits.max_entries)
-        self._places: dict[str, _Connection] = {}
+        self._trust = trust.Trust(config.state, own)
+        self._contact = Contact(config, own, self._trust, clock)
+        idle = config.limits.idle
+        self._links: Pool[OpenLink] = Pool(self._open_link, clock, idle, self._one_more_unused)
+        self._agents: Pool[OpenAgent] = Pool(self._open_agent, clock, idle, self._one_more_unused)
+        self._ways = Ways(
+            config.runtime, config.state / "known_hosts", config.limits.connect,
+            self._links.use, self._agents.use, self._make_room_at,
+        )  # fmt: skip
+        # The last relay on the way that was opened last, by host.
+        self._used: dict[str, str] = {}
         self._changed = threading.Condition()
-        self._opened = 0
+        self._room = threading.Condition()
         self._tunnels = 0
+        # Counts what became unused or was closed: who looked for such and found none knows whether it looked too early.
+        self._unused = 0
         self._closed = False
         self._sweeper: threading.Thread | None = None
 
@@ -118,39 +91,49 @@ class Connections:
         While the host is backed off its last error is raised again at once, unless `now`. A ConnectError that passes
         through the block ends the connection; the next use makes it anew.
         """
-        place = self._enter(host)
-        try:
-            yield self._client(place, host, now)
-        except ConnectionLost as error:
-            place.broken = True
-            # The route may know better than gRPC, to which every end is a socket that was closed.
-            route = place.route
-            if route is not None and not route.alive and (better := route.why()):
-                raise better from error
-            raise
-        except ConnectError:
-            place.broken = True
-            raise
-        finally:
-            self._leave(place)
+        with located(host), self._agents.use(host, now=now) as agent:
+            yield agent.client
+
+    @contextlib.contextmanager
+    def link(self, host: Host, *, now: bool = False) -> Iterator[None]:
+        """An open connection with the SSH server of `host`, kept for whoever needs it within the block."""
+        with self._links.use(host, now=now):
+            yield
 
     def backoff(self, name: str) -> Backoff | None:
         """The failures in a row of the host of that name; None if the last connection came about."""
-        place = self._places.get(name)
-        return place.backoff if place else None
+        return self._agents.backoff(name)
 
-    def open_count(self) -> int:
-        """How many connections are open."""
-        return sum(place.client is not None for place in list(self._places.values()))
+    def passes(self, host: Host) -> tuple[str, ...]:
+        """The names of the hosts that the way to `host` leads through: as it is open, else as it would be tried."""
+        relay = next((relay for relay in host.via if relay.name == self._used.get(host.name)), None)
+        through: list[str] = []
+        for hop in host.via[:1] if relay is None else (relay,):
+            through += [*self.passes(hop), hop.name]
+        jump = host.ssh.jump
+        while jump is not None:
+            through.append(jump.name)
+            jump = jump.ssh.jump
+        return tuple(through)
+
+    def open_names(self) -> list[str]:
+        """The hosts with whose agents a connection is open."""
+        return self._agents.open_names()
 
     @contextlib.contextmanager
-    def endpoint(self, host: Host) -> Iterator[Endpoint]:
-        """A route of its own to the agent's port, for other programs; ends with the block."""
-        route = self._route(host)
-        try:
-            yield route.endpoint
-        finally:
-            route.close()
+    def endpoint(self, host: Host, relay: Host | None = None) -> Iterator[Endpoint]:
+        """A way to the agent's port, for other programs; ends with the block. Raises ConnectError.
+
+        Through `relay`, if one is given, else through the first one that works.
+        """
+        with ExitStack() as stack:
+
+            def open_through(relay: Host | None) -> Endpoint:
+                return self._ways.route(host, relay, stack, now=True)[0].endpoint
+
+            with located(host, relay):
+                endpoint = open_through(relay) if relay else self._first_that_works(host, open_through)
+            yield endpoint
 
     def credentials(self, host: Host) -> tuple[Path, Path, Path, str]:
         """For other programs: files of our certificate, our key, the host's pin, and the name in that pin."""
@@ -166,52 +149,60 @@ class Connections:
 
         The agent is asked only through an SSH server whose key is trusted.
         """
-        ssh_key, ssh_trusted, pinned = None, True, self._trust.pinned(host.name)
-        if host.transport == "sshtunnel":
-            known = self._known_hosts(host)
-            ssh_key = shown_host_key(host, known, self._timeouts.call)
+        server, ssh_key, pinned = None, None, self._trust.pinned(host.name)
+        if host.transport in ("sshtunnel", "openssh"):
+            with located(host):
+                server, ssh_key = self._ways.shown_host_key(host)
             try:
-                known.check(host.name, host.address, host.ssh.port, ssh_key)
+                self._ways.known_hosts(host).check(host.name, server, ssh_key)
             except (HostKeyUnknown, HostKeyChanged) as error:
-                return Inspection(ssh_key, False, pinned_certificate=pinned, problem=error)
+                return Inspection(server, ssh_key, False, pinned_certificate=pinned, problem=error)
+        shown: bytes | None = None
+
+        def ask(relay: Host | None) -> Inspection:
+            nonlocal shown
+            last = relay.name if relay else ""
+            with ExitStack() as stack:
+                route, _ = self._ways.route(host, relay, stack, now=True)
+                shown = self._contact.shown(host, route, last)
+                info = self._contact.ask(host, route, shown)
+                proven = self._trust.proven(host.name, shown, info.proof, last)
+                return Inspection(server, ssh_key, True, shown, pinned, proven, info)
+
         try:
-            with contextlib.closing(self._route(host)) as route:
-                shown = self._shown(host, route)
-                try:
-                    info = self._ask(host, route, shown)
-                except ConnectError as error:
-                    return Inspection(ssh_key, ssh_trusted, shown, pinned, problem=error)
+            with located(host):
+                return self._first_that_works(host, ask)
         except ConnectError as error:
-            return Inspection(ssh_key, ssh_trusted, pinned_certificate=pinned, problem=error)
-        proven = self._trust.proven(host.name, shown, info.proof)
-        return Inspection(ssh_key, ssh_trusted, shown, pinned, proven, info)
+            return Inspection(server, ssh_key, True, shown, pinned, problem=error)
 
     def host_key(self, host: Host) -> HostKey:
         """The key that the host's SSH server shows now. Raises HostKeyUnknown or HostKeyChanged for a wrong one."""
-        known = self._known_hosts(host)
-        key = shown_host_key(host, known, self._timeouts.call)
-        known.check(host.name, host.address, host.ssh.port, key)
-        return key
+        with located(host):
+            server, key = self._ways.shown_host_key(host)
+            self._ways.known_hosts(host).check(host.name, server, key)
+            return key
 
-    def trust_ssh_key(self, host: Host, key: HostKey, *, replace: bool = False) -> None:
-        """From now on `key` is right for the host's SSH server. Raises HostKeyChanged without `replace`."""
-        self._known_hosts(host).trust(host.name, host.address, host.ssh.port, key, replace=replace)
-        self._forget(host.name)
+    def trust_ssh_key(self, host: Host, server: Server, key: HostKey, *, replace: bool = False) -> None:
+        """From now on `key` is right for the SSH server of `host`. Raises HostKeyChanged without `replace`."""
+        self._ways.known_hosts(host).trust(host.name, server, key, replace=replace)
+        self.forget(host.name)
 
     def pin(self, host: Host, certificate_pem: bytes, *, replace: bool = False) -> None:
         """From now on this certificate is right for the host's agent. Raises AgentKeyChanged without `replace`."""
         self._trust.pin(host.name, certificate_pem, replace=replace)
-        self._forget(host.name)
+        self.forget(host.name)
+
+    def is_pinned(self, host: Host) -> bool:
+        """Whether a key of its agent is pinned."""
+        return self._trust.pinned(host.name) is not None
+
+    def changed(self, host: Host, pinned: bytes, shown: bytes) -> BackupError:
+        """The refusal of another key than the pinned one."""
+        return self._trust.changed(host.name, pinned, shown)
 
     def sweep(self) -> float | None:
         """Close what was idle for `limits.idle`; return the seconds until the next, None if nothing is open."""
-        idle, pauses = self._config.limits.idle, []
-        for place in list(self._places.values()):
-            left = place.since + idle - self._clock.monotonic()
-            if place.client is not None and not place.users and left <= 0:
-                self._shut(place)
-            elif place.client is not None:
-                pauses.append(idle if place.users else left)
+        pauses = [pause for pool in (self._agents, self._links) if (pause := pool.sweep()) is not None]
         return min(pauses, default=None)
 
     def close(self) -> None:
@@ -219,196 +210,97 @@ class Connections:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        for place in list(self._places.values()):
-            self._shut(place, used_too=True)
+        with self._room:
+            self._room.notify_all()
+        self._agents.close()
+        self._links.close()
         if self._sweeper is not None:
             self._sweeper.join()
 
-    def _enter(self, host: Host) -> _Connection:
-        with self._changed:
-            if self._closed:
-                raise ConnectionLost(f"{host.name}: the collector is stopping", "start it again")
-            place = self._places.setdefault(host.name, _Connection(threading.Lock(), host))
-            place.users += 1
-            return place
+    def _open_agent(self, host: Host, now: bool) -> OpenAgent:
+        def through(relay: Host | None) -> OpenAgent:
+            with ExitStack() as stack:
+                route, below = self._ways.route(host, relay, stack, now=now)
+                total = 1 if below is None else below.hops if relay is None else below.hops + 1
+                try:
+                    client = self._contact.client(host, route, relay.name if relay else "")
+                except ConnectError as error:
+                    error.at(total)
+                    raise
+                stack.callback(client.close)
+                self._used[host.name] = relay.name if relay else ""
+                return OpenAgent(client, route, total, below, stack.pop_all())
 
-    def _leave(self, place: _Connection) -> None:
-        with self._changed:
-            place.users -= 1
-            place.since = self._clock.monotonic()
-            self._changed.notify_all()
-        if place.broken and not place.users:
-            self._shut(place)
-
-    def _client(self, place: _Connection, host: Host, now: bool) -> AgentClient:
-        with place.lock:
-            dead = place.route is not None and not place.route.alive
-            # Who else uses a dead one has lost it, too; others keep theirs until they are done.
-            if dead or (place.users == 1 and (place.broken or place.host != host)):
-                self._drop(place)
-            if place.client is not None:
-                return place.client
-            backoff = None if now or place.host != host else place.backoff
-            if backoff is not None and self._clock.monotonic() < backoff.next_try:
-                raise type(backoff.error)(backoff.error.cause, backoff.error.hint)
-            place.host = host
-            try:
-                self._open(place, host)
-            except ConnectError as error:
-                place.backoff = self._backed_off(place.backoff, error)
-                raise
-            place.backoff, place.broken = None, False
-            assert place.client is not None  # noqa: S101 - _open made it
-            return place.client
-
-    def _backed_off(self, before: Backoff | None, error: ConnectError) -> Backoff:
-        failures = before.failures + 1 if before else 1
-        pause = min(_FIRST_PAUSE * 2 ** min(failures - 1, 16), _LONGEST_PAUSE)
-        return Backoff(failures, self._clock.monotonic() + pause, error)
-
-    def _open(self, place: _Connection, host: Host) -> None:
-        tunnel = host.transport == "sshtunnel"
-        if tunnel:
-            self._make_room(host)
-        try:
-            place.route = self._route(host)
-            try:
-                place.client = self._trusted_client(host, place.route)
-            except BaseException:
-                place.route.close()
-                place.route = None
-                raise
-        except BaseException:
-            if tunnel:
-                self._one_tunnel_less()
-            raise
+        agent = self._first_that_works(host, through)
         self._start_sweeper()
+        return agent
+
+    def _first_that_works(self, host: Host, work: Callable[[Host | None], T]) -> T:
+        """Do `work` with the relays that lead to `host` in turn until it succeeds; without one where there is none."""
+        errors: list[ConnectError] = []
+        for relay in host.via or (None,):
+            if len(host.via) < 2:
+                return work(relay)
+            try:
+                with located(host, relay):
+                    return work(relay)
+            except ConnectError as error:
+                errors.append(error)
+                cause, hint = printable(error.cause), printable(error.hint)
+                logs.get().warning("way failed", host=host.name, cause=cause, next=hint)
+        raise _none_works(host, errors)
+
+    def _open_link(self, host: Host, _: bool) -> OpenLink:
+        if host.transport == "openssh":
+            return self._ways.link(host)
+        self._make_room(host)
+        try:
+            link = self._ways.link(host)
+        except BaseException:
+            self._one_tunnel_less()
+            raise
+        link.rest.callback(self._one_tunnel_less)
+        return link
 
     def _make_room(self, host: Host) -> None:
         """Wait until one more tunnel may be open, closing the one that is idle for longest."""
-        deadline = self._clock.monotonic() + self._timeouts.call
+        deadline = self._clock.monotonic() + self._config.limits.connect
         while True:
-            with self._changed:
+            with self._room:
                 if self._tunnels < self._config.limits.tunnels:
                     self._tunnels += 1
                     return
-                idle = [place for place in self._places.values() if self._is_idle_tunnel(place)]
+                seen = self._unused
+            # An idle agent first: it may be the only one that uses its tunnel.
+            if self._agents.close_idle(_needs_tunnel) | self._links.close_idle(_is_tunnel):
+                continue
+            with self._room:
                 left = deadline - self._clock.monotonic()
-                if not idle and (left <= 0 or not self._changed.wait(left)):
+                if self._closed:
+                    raise ConnectionLost(f"{host.name}: the collector is stopping", "start it again")
+                if self._unused == seen and (left <= 0 or not self._room.wait(left)):
                     raise ConnectError(
                         f"{host.name}: all {self._tunnels} tunnels are in use", "raise `limits.tunnels`, or wait"
                     )
-            if idle:
-                self._shut(min(idle, key=lambda place: place.since))
 
-    @staticmethod
-    def _is_idle_tunnel(place: _Connection) -> bool:
-        return not place.users and place.client is not None and place.host.transport == "sshtunnel"
+    def _make_room_at(self, relay: Host) -> bool:
+        """Close the connection behind this relay that is idle for longest; whether there was one."""
+        return self._agents.close_idle(lambda host: bool(host.via) and self._used.get(host.name) == relay.name)
 
     def _one_tunnel_less(self) -> None:
-        with self._changed:
+        with self._room:
             self._tunnels -= 1
-            self._changed.notify_all()
+        self._one_more_unused()
 
-    def _route(self, host: Host) -> Route:
-        if host.transport == "direct":
-            return Direct(host, self._timeouts.call)
-        runtime = self._config.runtime
-        runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = runtime.stat()
-        if status.st_mode & 0o077 or status.st_uid != os.geteuid():
-            raise BackupError(f"{runtime} is open to other users", f"chmod 700 {runtime}, owned by who runs this")
-        with self._changed:
-            self._opened += 1
-            name = f"{host.name}-{os.getpid()}-{self._opened}"
-        path = runtime / f"{hashlib.sha256(name.encode()).hexdigest()[:12]}.sock"
-        if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
-            raise BackupError(f"{path} is too long for a socket", "set `runtime` to a shorter directory")
-        return SshTunnel(host, path, self._known_hosts(host), self._timeouts.call)
+    def _one_more_unused(self) -> None:
+        with self._room:
+            self._unused += 1
+            self._room.notify_all()
 
-    def _known_hosts(self, host: Host) -> KnownHosts:
-        users = host.ssh.known_hosts or Path("~/.ssh/known_hosts").expanduser()
-        return KnownHosts(self._config.state / "known_hosts", (users,))
-
-    def _trusted_client(self, host: Host, route: Route) -> AgentClient:
-        """A client of the right agent, which answered; or the error that says best why not."""
-        pinned = self._trust.pinned(host.name)
-        if pinned is None:
-            pinned = self._first_contact(host, route)
-        client = self._new_client(host, route, pinned)
-        try:
-            client.checked_info(self._timeouts.call)
-        except (ConnectionLost, AgentRefused) as error:
-            client.close()
-            raise self._diagnosis(host, route, pinned, error) from error
-        except BaseException:
-            client.close()
-            raise
-        return client
-
-    def _first_contact(self, host: Host, route: Route) -> bytes:
-        shown = self._shown(host, route)
-        info = self._ask(host, route, shown)
-        if host.trust != "first-use":
-            raise trust.key_unknown(host.name, shown, "`trust` is set to pinned keys only")
-        if not self._trust.proven(host.name, shown, info.proof):
-            raise trust.key_unknown(host.name, shown, "it did not prove to hold an invitation of ours")
-        self._trust.pin(host.name, shown)
-        return shown
-
-    def _shown(self, host: Host, route: Route) -> bytes:
-        try:
-            return self._trust.shown(host.name, route.endpoint, self._timeouts.call)
-        except AgentUnreachable as error:
-            raise route.why() or error from error
-
-    def _ask(self, host: Host, route: Route, certificate_pem: bytes) -> AgentInfo:
-        """Who answers with exactly this certificate."""
-        client = self._new_client(host, route, certificate_pem)
-        try:
-            return client.info(self._timeouts.call)
-        finally:
-            client.close()
-
-    def _diagnosis(self, host: Host, route: Route, pinned: bytes, error: ConnectError) -> ConnectError:
-        try:
-            shown = self._shown(host, route)
-        except ConnectError as better:
-            return better
-        return trust.key_changed(host.name, pinned, shown) if shown != pinned else error
-
-    def _new_client(self, host: Host, route: Route, certificate_pem: bytes) -> AgentClient:
-        return AgentClient(
-            route.endpoint.target,
-            host=host.name,
-            identity=self._own,
-            agent_certificate=certificate_pem,
-            clock=self._clock,
-            limits=self._entry_limits,
-            timeouts=self._timeouts,
-        )
-
-    def _forget(self, name: str) -> None:
-        """Trust has changed: the next use begins anew."""
-        place = self._places.get(name)
-        if place is not None:
-            place.backoff, place.broken = None, True
-            self._shut(place)
-
-    def _shut(self, place: _Connection, *, used_too: bool = False) -> None:
-        with place.lock:
-            if used_too or not place.users:
-                self._drop(place)
-
-    def _drop(self, place: _Connection) -> None:
-        """Close it; the place's lock is held."""
-        client, route, place.client, place.route = place.client, place.route, None, None
-        if client is not None:
-            client.close()
-        if route is not None:
-            route.close()
-            if place.host.transport == "sshtunnel":
-                self._one_tunnel_less()
+    def forget(self, name: str) -> None:
+        """What a host was opened with has changed, or it is none: the next use begins anew."""
+        self._agents.forget(name)
+        self._links.forget(name)
 
     def _start_sweeper(self) -> None:
         with self._changed:
@@ -424,3 +316,21 @@ class Connections:
                 if self._closed:
                     return
                 self._changed.wait(pause if pause is None else max(pause, 0.1))
+
+
+def _none_works(host: Host, errors: list[ConnectError]) -> ConnectError:
+    """One error for all ways that failed: of the kind of one that may pass, if there is one."""
+    chief = next((error for error in errors if error.retryable), errors[0])
+    ways = "; ".join(error.cause.removeprefix(f"{host.name}: ") for error in errors)
+    error = chief.anew(f"{host.name}: none of its {len(errors)} ways works: {ways}")
+    error.located, error.plain = host.name, ""
+    return error
+
+
+def _is_tunnel(host: Host) -> bool:
+    return host.transport != "openssh"
+
+
+def _needs_tunnel(host: Host) -> bool:
+    """Whether the way to its agent begins with a tunnel of sshtunnel's."""
+    return any(_needs_tunnel(relay) for relay in host.via) if host.via else host.transport == "sshtunnel"

@@ -40,6 +40,34 @@ class HostKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Server:
+    """An SSH server; `jump` is the host through whose SSH connection it is reached, empty where there is none.
+
+    Behind different bastions the same private address means different machines. So a server behind one has a name of
+    its own in our file, and only where that is asked in vain counts what the user's file says of the address.
+    """
+
+    address: str
+    port: int
+    jump: str = ""
+
+    @property
+    def name(self) -> str:
+        """How known_hosts names it."""
+        address = self.address.lower()
+        return address if self.port == 22 else f"[{address}]:{self.port}"
+
+    @property
+    def own_name(self) -> str:
+        """How our file names it."""
+        return f"{self.name}@{self.jump}" if self.jump else self.name
+
+    def __str__(self) -> str:
+        """For messages."""
+        return f"{self.name} behind {self.jump}" if self.jump else self.name
+
+
+@dataclass(frozen=True, slots=True)
 class _Line:
     marker: str
     names: str
@@ -75,22 +103,29 @@ class KnownHosts:
         self._own = own
         self._others = tuple(others)
 
-    def known(self, address: str, port: int) -> Known:
+    @property
+    def own(self) -> Path:
+        """Our file."""
+        return self._own
+
+    def known(self, server: Server) -> Known:
         """What is known of this server, read anew."""
-        name = server_name(address, port)
         revoked: list[HostKey] = []
         found = Known((), ())
         for file in (self._own, *self._others):
+            name = server.own_name if file == self._own else server.name
             lines = [line for line in _lines(file) if line.matches(name)]
-            revoked += [line.key for line in lines if line.marker == "@revoked"]
+            # A key that is worth nothing is so under every name of the server.
+            marked = [line for line in _lines(file) if line.matches(server.name)] if name != server.name else lines
+            revoked += [line.key for line in {*lines, *marked} if line.marker == "@revoked"]
             keys = tuple(line.key for line in lines if not line.marker)
             if keys and not found.keys:
                 found = Known(keys, (), file)
         return Known(found.keys, tuple(revoked), found.file)
 
-    def check(self, host: str, address: str, port: int, key: HostKey) -> None:
+    def check(self, host: str, server: Server, key: HostKey) -> None:
         """Raise HostKeyUnknown or HostKeyChanged unless `key`, which the server of `host` showed, is the right one."""
-        known, server = self.known(address, port), server_name(address, port)
+        known = self.known(server)
         if key in known.revoked:
             raise HostKeyChanged(
                 f"{host}: the SSH host key of {server} is marked as revoked: {key}",
@@ -110,25 +145,20 @@ class KnownHosts:
             f"somebody may be listening; if it was set up anew: `pyrsyncbackup host trust {host} --replace`",
         )
 
-    def trust(self, host: str, address: str, port: int, key: HostKey, *, replace: bool = False) -> None:
+    def trust(self, host: str, server: Server, key: HostKey, *, replace: bool = False) -> None:
         """Add `key` to our file. A server that is known with other keys is refused unless `replace`."""
-        name = server_name(address, port)
+        name = server.own_name
         self._own.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(self._own.parent / ".known_hosts.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            known = self.known(address, port)
+            known = self.known(server)
             if key in known.keys and known.file == self._own:
                 return
             if known.keys and key not in known.keys and not replace:
-                self.check(host, address, port, key)
+                self.check(host, server, key)
             kept = [text for text, line in _texts(self._own) if line is None or line.marker or not line.matches(name)]
             kept.append(f"{name} {key.kind} {base64.b64encode(key.blob).decode()}")
             write_atomically(self._own, ("\n".join(kept) + "\n").encode(), 0o600)
-
-
-def server_name(address: str, port: int) -> str:
-    """How known_hosts names a server."""
-    return address.lower() if port == 22 else f"[{address.lower()}]:{port}"
 
 
 def _hash_matches(hashed: str, name: str) -> bool:
@@ -150,6 +180,12 @@ def _texts(file: Path) -> Iterator[tuple[str, _Line | None]]:
         return
     for text in content.decode("utf-8", "surrogateescape").splitlines():
         yield text, _parse(text)
+
+
+def parse_key(text: str) -> tuple[str, HostKey] | None:
+    """Names and key of a line of known_hosts; None for what is no plain key."""
+    line = _parse(text)
+    return (line.names, line.key) if line is not None and not line.marker else None
 
 
 def _parse(text: str) -> _Line | None:

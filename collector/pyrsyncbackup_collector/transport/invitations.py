@@ -11,7 +11,7 @@ from pyrsyncbackup import identity, valid_name
 from pyrsyncbackup.identity import Identity, InvalidIdentity, Invitation
 
 from pyrsyncbackup_collector.errors import BackupError
-from pyrsyncbackup_collector.transport.trust import FLEET
+from pyrsyncbackup_collector.transport.trust import FLEET, VIA
 
 
 def own_identity(state: Path) -> Identity:
@@ -51,13 +51,14 @@ def _make_ssh_key(key_file: Path, public_file: Path) -> None:
     identity.write_atomically(key_file, private, 0o600)
 
 
-def invite(state: Path, host: str | None = None, name: str | None = None) -> Invitation:
-    """An invitation for `host`, or one for the whole fleet. The same text again until its secret is removed.
+def invite(state: Path, host: str | None = None, name: str | None = None, *, via: str | None = None) -> Invitation:
+    """An invitation for `host`, for all hosts behind the relay `via`, or for the whole fleet.
 
-    `name` is how hosts call this collector; the machine's own without it. A secret for one host alone keeps a host
-    that was taken over from posing as another at first contact.
+    The same text again until its secret is removed. `name` is how hosts call this collector; the machine's own without
+    it. A secret for one host alone keeps a host that was taken over from posing as another at first contact; the one
+    for the hosts behind a relay, which does not get it, keeps the relay from doing so.
     """
-    file = state / "invitations" / f"{host or FLEET}.secret"
+    file = state / "invitations" / f"{f'{VIA}/{via}' if via else host or FLEET}.secret"
     own = own_identity(state)
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

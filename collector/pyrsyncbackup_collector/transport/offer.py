@@ -132,3 +132,14 @@ class DaemonExit:
 
     code: int
     messages: str
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A host that a relay offers: the relay's name for it, whether its port answers, else why not. Printable texts."""
+
+    name: str
+    title: str = ""
+    answers: bool = True
+    reason: str = ""
+    seconds: float = 0.0

@@ -34,12 +34,13 @@ def translate(error: grpc.RpcError, host: str) -> BackupError:
     return _MEANINGS[code](details, f"{host}: ")
 
 
-def _shown(details: str) -> str:
-    return "\n".join(printable(line) for line in details.splitlines())
+def shown(details: str) -> str:
+    """What an agent said, fit for a terminal."""
+    return "\n".join(printable(line) for line in details[:_MAX_DETAILS].splitlines())
 
 
 def _misbehaved(details: str, host: str) -> BackupError:
-    return AgentMisbehaved(f"{host}the agent failed: {_shown(details)}", _LOOK_THERE)
+    return AgentMisbehaved(f"{host}the agent failed: {shown(details)}", _LOOK_THERE)
 
 
 def _unknown(details: str, host: str) -> BackupError:
@@ -55,7 +56,7 @@ def _internal(details: str, host: str) -> BackupError:
 
 
 def _lost(details: str, host: str) -> BackupError:
-    why = _shown(details) or "no reason given"
+    why = shown(details) or "no reason given"
     return ConnectionLost(f"{host}the connection to the agent was lost: {why}", "it is made anew at the next try")
 
 
@@ -66,19 +67,19 @@ def _late(_: str, host: str) -> BackupError:
 def _exhausted(details: str, host: str) -> BackupError:
     if "message larger than max" in details:  # said by our own side
         return AgentMisbehaved(f"{host}the agent sent a message that is too large", _LOOK_THERE)
-    return AgentBusy(f"{host}{_shown(details)}", "it is tried again; `max_sessions` in agent.toml is the limit")
+    return AgentBusy(f"{host}{shown(details)}", "it is tried again; `max_sessions` in agent.toml is the limit")
 
 
 def _denied(details: str, host: str) -> BackupError:
     if details.startswith("session"):
-        return ConnectionLost(f"{host}{_shown(details)}", "the pull is tried again")
-    return AgentRefused(f"{host}the agent does not trust this collector: {_shown(details)}", _ACCEPT_US)
+        return ConnectionLost(f"{host}{shown(details)}", "the pull is tried again")
+    return AgentRefused(f"{host}the agent does not trust this collector: {shown(details)}", _ACCEPT_US)
 
 
 def _precondition(details: str, host: str) -> BackupError:
     if details.startswith("hook failed"):
-        return HookFailed(f"{host}{_shown(details)}", "run the hook by hand on the host")
-    return ModuleNotReady(f"{host}{_shown(details)}", "`pyrsyncbackup-agent modules` on the host shows the reason")
+        return HookFailed(f"{host}{shown(details)}", "run the hook by hand on the host")
+    return ModuleNotReady(f"{host}{shown(details)}", "`pyrsyncbackup-agent modules` on the host shows the reason")
 
 
 def _unavailable(details: str, host: str) -> BackupError:
@@ -98,14 +99,14 @@ _MEANINGS: dict[grpc.StatusCode, Callable[[str, str], BackupError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: _misbehaved,
     grpc.StatusCode.DEADLINE_EXCEEDED: _late,
     grpc.StatusCode.NOT_FOUND: lambda details, host: ModuleUnknown(
-        f"{host}{_shown(details)}", f"`pyrsyncbackup modules {host[:-2]}` lists what there is"
+        f"{host}{shown(details)}", f"`pyrsyncbackup modules {host[:-2]}` lists what there is"
     ),
     grpc.StatusCode.ALREADY_EXISTS: _misbehaved,
     grpc.StatusCode.PERMISSION_DENIED: _denied,
     grpc.StatusCode.UNAUTHENTICATED: _denied,
     grpc.StatusCode.RESOURCE_EXHAUSTED: _exhausted,
     grpc.StatusCode.FAILED_PRECONDITION: _precondition,
-    grpc.StatusCode.ABORTED: lambda details, host: ModuleBusy(f"{host}{_shown(details)}", "it is tried again"),
+    grpc.StatusCode.ABORTED: lambda details, host: ModuleBusy(f"{host}{shown(details)}", "it is tried again"),
     grpc.StatusCode.OUT_OF_RANGE: _misbehaved,
     grpc.StatusCode.UNIMPLEMENTED: _too_new,
     grpc.StatusCode.INTERNAL: _internal,

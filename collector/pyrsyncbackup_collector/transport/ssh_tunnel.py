@@ -19,7 +19,6 @@ import paramiko
 import sshtunnel
 
 from pyrsyncbackup_collector.errors import (
-    AgentUnreachable,
     ConnectError,
     ConnectionLost,
     HostUnreachable,
@@ -27,8 +26,8 @@ from pyrsyncbackup_collector.errors import (
 )
 from pyrsyncbackup_collector.fleet.hosts import Host, Ssh
 from pyrsyncbackup_collector.transport.direct import unreachable
-from pyrsyncbackup_collector.transport.host_keys import HostKey, KnownHosts
-from pyrsyncbackup_collector.transport.route import Endpoint
+from pyrsyncbackup_collector.transport.host_keys import HostKey, KnownHosts, Server
+from pyrsyncbackup_collector.transport.route import Endpoint, far_end_silent, forwarding_forbidden
 
 # Their threads report what we report too, in their words and with tracebacks.
 _LOG = logging.getLogger("pyrsyncbackup_collector.transport.ssh")
@@ -36,9 +35,10 @@ for _logger in (_LOG, logging.getLogger("paramiko")):
     _logger.addHandler(logging.NullHandler())
     _logger.propagate = False
 
-_KEEPALIVE = 20
-# Milliseconds that sent data may stay without an answer before the kernel gives the connection up.
-_USER_TIMEOUT = 60_000
+# Together they find a dead path within 30 s: seconds between two signs of life, and milliseconds that what was sent may
+# stay without an answer before the kernel gives the connection up.
+_KEEPALIVE = 10
+_USER_TIMEOUT = 18_000
 # What one read from the local end takes.
 _CHUNK = 65536
 # Together worth half of the CPU time: a large packet, reading all that a window holds at once (paramiko moves the rest
@@ -49,89 +49,144 @@ _RSA = ("rsa-sha2-512", "rsa-sha2-256")
 
 
 class SshTunnel:
-    """An open tunnel to the agent's port of one host, listening at `path`. Opened by the constructor."""
+    """An open connection with the SSH server of one host. Opened by the constructor.
 
-    def __init__(self, host: Host, path: Path, known_hosts: KnownHosts, timeout: float) -> None:
-        self._path = path
-        self.endpoint = Endpoint(f"unix:{path}", str(path))
-        path.unlink(missing_ok=True)
-        key, agent = _key(host.ssh, host.name)
+    With `through`, a way to the server that another connection forwards, no TCP connection of its own is made.
+    """
+
+    def __init__(self, host: Host, known_hosts: KnownHosts, timeout: float, through: Endpoint | None = None) -> None:
+        self.host, self.timeout = host, timeout
+        self.key, agent = _key(host.ssh, host.name)
         try:
-            self._forwarder = _Forwarder(host, str(path), key, known_hosts, timeout)
-            try:
-                self._forwarder.start()
-            except sshtunnel.BaseSSHTunnelForwarderError as error:
-                self._forwarder.stop(force=True)
-                raise ConnectionLost(f"{host.name}: the SSH connection was cut at once", "it is made anew") from error
+            self._transport = _logged_in(host, self.key, known_hosts, timeout, through)
         finally:
             if agent is not None:
                 agent.close()
 
     @property
     def alive(self) -> bool:
+        """Whether the connection stands."""
+        return bool(self._transport.is_active())
+
+    def why(self) -> ConnectError | None:
+        """That it was cut, if so."""
+        return (
+            None if self.alive else ConnectionLost(f"{self.host.name}: the SSH connection was cut", "it is made anew")
+        )
+
+    def forward(self, path: Path, address: str, port: int) -> SshForward:
+        """Listen at `path` for connections to `address`:`port`, as the server reaches it."""
+        return SshForward(self, self._transport, path, (address, port))
+
+    def close(self) -> None:
+        """End the connection."""
+        self._transport.close()
+        self._transport.stop_thread()
+
+
+class SshForward:
+    """One forwarded address, listening at `path`. Opened by the constructor."""
+
+    def __init__(self, tunnel: SshTunnel, transport: paramiko.Transport, path: Path, remote: tuple[str, int]) -> None:
+        self._tunnel = tunnel
+        self.endpoint = Endpoint(f"unix:{path}", str(path))
+        path.unlink(missing_ok=True)
+        self._forwarder = _Forwarder(tunnel, transport, str(path), remote)
+        try:
+            self._forwarder.start()
+        except sshtunnel.BaseSSHTunnelForwarderError as error:
+            self._forwarder.stop(force=True)
+            raise ConnectionLost(
+                f"{tunnel.host.name}: the SSH connection was cut at once", "it is made anew"
+            ) from error
+
+    @property
+    def alive(self) -> bool:
         """Whether the SSH connection stands."""
-        return bool(self._forwarder.is_active)
+        return self._tunnel.alive
 
     def why(self) -> ConnectError | None:
         """Why the last forwarded connection failed."""
-        failure: ConnectError | None = self._forwarder.failure
-        if failure is None and not self.alive:
-            return ConnectionLost(f"{self._forwarder.host.name}: the SSH connection was cut", "it is made anew")
-        return failure
+        failure = self._forwarder.failure
+        return failure.anew() if failure else self._tunnel.why()
 
     def close(self) -> None:
-        """End the SSH connection and remove the socket."""
+        """End its connections and remove the socket; the SSH connection stays."""
         self._forwarder.stop(force=True)
-        self._path.unlink(missing_ok=True)
 
 
-def shown_host_key(host: Host, known_hosts: KnownHosts, timeout: float) -> HostKey:
-    """The key that the host's SSH server shows now, of a known kind if it can; nobody logs in."""
-    transport = _negotiate(host, known_hosts, timeout)
+def shown_host_key(
+    host: Host, known_hosts: KnownHosts, timeout: float, through: Endpoint | None = None
+) -> tuple[Server, HostKey]:
+    """The host's SSH server and the key that it shows now, of a known kind if it can; nobody logs in."""
+    transport = _negotiate(host, known_hosts, timeout, through)
     try:
-        return _host_key(transport)
+        return _server(host), _host_key(transport)
     finally:
         transport.close()
 
 
-class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
-    """sshtunnel with our login and our forwarding."""
+def _server(host: Host) -> Server:
+    return Server(host.address, host.ssh.port, host.ssh.jump.name if host.ssh.jump else "")
 
-    def __init__(self, host: Host, path: str, key: paramiko.PKey, known_hosts: KnownHosts, timeout: float) -> None:
-        self.host = host
+
+def _logged_in(
+    host: Host, key: paramiko.PKey, known_hosts: KnownHosts, timeout: float, through: Endpoint | None
+) -> paramiko.Transport:
+    """A connection whose server is the right one and let us in."""
+    transport = _negotiate(host, known_hosts, timeout, through)
+    try:
+        known_hosts.check(host.name, _server(host), _host_key(transport))
+        with _login_failures(host):
+            transport.auth_timeout = timeout
+            if transport.auth_publickey(host.ssh.user, key):
+                raise SshRefused(
+                    f"{host.name}: the SSH server wants more than a key from {host.ssh.user}",
+                    "allow `AuthenticationMethods publickey` for that user",
+                )
+        transport.set_keepalive(_KEEPALIVE)
+    except BaseException:
+        transport.close()
+        raise
+    return transport
+
+
+class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
+    """sshtunnel with our connection, which others share, and our forwarding."""
+
+    is_alive: bool
+
+    def __init__(self, tunnel: SshTunnel, transport: paramiko.Transport, path: str, remote: tuple[str, int]) -> None:
+        self.host, self.timeout, self.shared = tunnel.host, tunnel.timeout, transport
         self.failure: ConnectError | None = None
-        self._known_hosts = known_hosts
-        self._timeout = timeout
+        self.channels: set[paramiko.Channel] = set()
         super().__init__(
-            (host.address, host.ssh.port),
-            ssh_username=host.ssh.user,
-            ssh_pkey=key,
+            (tunnel.host.address, tunnel.host.ssh.port),
+            ssh_username=tunnel.host.ssh.user,
+            ssh_pkey=tunnel.key,
             ssh_config_file=None,
             allow_agent=False,
             host_pkey_directories=[],
             local_bind_address=path,
-            remote_bind_address=("127.0.0.1", host.agent_port),
+            remote_bind_address=remote,
             logger=_LOG,
-            set_keepalive=_KEEPALIVE,
         )
 
     def _connect_to_gateway(self) -> None:
-        transport = _negotiate(self.host, self._known_hosts, self._timeout)
-        try:
-            ssh = self.host.ssh
-            self._known_hosts.check(self.host.name, self.host.address, ssh.port, _host_key(transport))
-            with _login_failures(self.host):
-                transport.auth_timeout = self._timeout
-                if transport.auth_publickey(ssh.user, self.ssh_pkeys[0]):
-                    raise SshRefused(
-                        f"{self.host.name}: the SSH server wants more than a key from {ssh.user}",
-                        "allow `AuthenticationMethods publickey` for that user",
-                    )
-            transport.set_keepalive(_KEEPALIVE)
-        except BaseException:
-            transport.close()
-            raise
-        self._transport = transport
+        self._transport = self.shared
+
+    def _stop_transport(self, force: bool = False) -> None:
+        """Close what listens and what was forwarded; the transport belongs to all forwards."""
+        del force
+        for server in self._server_list:
+            if self.is_alive:  # where `start` failed nobody serves, and shutting that down would wait for ever
+                server.shutdown()
+            server.server_close()
+            Path(server.local_address).unlink(missing_ok=True)
+        for channel in list(self.channels):
+            channel.close()
+        self.is_alive = False
+        self.__dict__.pop("_transport", None)
 
     def _make_stream_ssh_forward_server_class(self, remote_address_: tuple[str, int]) -> type:
         del remote_address_
@@ -164,22 +219,25 @@ class _Handler(sshtunnel._ForwardHandler):  # type: ignore[misc]
     def handle(self) -> None:
         """Open the far end and pass bytes until one side ends; a failure is remembered, never raised."""
         try:
-            channel = self.tunnel._transport.open_channel(
+            channel = self.tunnel.shared.open_channel(
                 "direct-tcpip",
                 self.remote_address,
                 ("127.0.0.1", 0),
                 window_size=_WINDOW,
                 max_packet_size=_PACKET,
-                timeout=self.tunnel._timeout,
+                timeout=self.tunnel.timeout,
             )
         except (paramiko.SSHException, EOFError, OSError) as error:
-            self.tunnel.failure = _channel_failure(error, self.tunnel.host)
+            self.tunnel.failure = _channel_failure(error, self.tunnel.host, *self.remote_address)
             return
         self.tunnel.failure = None
+        self.tunnel.channels.add(channel)
         try:
             _pass(self.request, channel)
         except (OSError, EOFError, paramiko.SSHException):
             return  # one of the two ends is gone: that was the end of both
+        finally:
+            self.tunnel.channels.discard(channel)
 
 
 def _pass(local: socket.socket, channel: paramiko.Channel) -> None:
@@ -220,21 +278,14 @@ class _Prompt(socket.socket):
         return data
 
 
-def _negotiate(host: Host, known_hosts: KnownHosts, timeout: float) -> paramiko.Transport:
+def _negotiate(host: Host, known_hosts: KnownHosts, timeout: float, through: Endpoint | None) -> paramiko.Transport:
     """A connection whose keys are exchanged, preferring the kinds of host key that are known."""
-    address, port = host.address, host.ssh.port
-    try:
-        connection = socket.create_connection((address, port), timeout)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except OSError as error:
-        failure = unreachable(error, address, port, "the SSH server")
-        raise HostUnreachable(f"{host.name}: {failure.cause}", failure.hint) from error
-    transport = paramiko.Transport(_Prompt(fileno=connection.detach()))
+    connection = _connection(host, timeout, through)
+    transport = paramiko.Transport(connection)
     transport.set_log_channel(_LOG.name)
     transport.daemon = True
     transport.banner_timeout = transport.handshake_timeout = timeout
-    kinds = known_hosts.known(address, port).kinds()
+    kinds = known_hosts.known(_server(host)).kinds()
     wanted = [algorithm for kind in kinds for algorithm in (_RSA if kind == "ssh-rsa" else (kind,))]
     options = transport.get_security_options()
     options.ciphers = sorted(options.ciphers, key=lambda cipher: "gcm" not in cipher)
@@ -251,6 +302,20 @@ def _negotiate(host: Host, known_hosts: KnownHosts, timeout: float) -> paramiko.
         transport.close()
         raise
     return transport
+
+
+def _connection(host: Host, timeout: float, through: Endpoint | None) -> socket.socket:
+    address, port = host.address, host.ssh.port
+    try:
+        if through is not None:
+            return through.connect(timeout)
+        connection = socket.create_connection((address, port), timeout)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError as error:
+        failure = unreachable(error, address, port, "the SSH server")
+        raise HostUnreachable(f"{host.name}: {failure.cause}", failure.hint) from error
+    return _Prompt(fileno=connection.detach())
 
 
 def _host_key(transport: paramiko.Transport) -> HostKey:
@@ -284,23 +349,14 @@ def _login_failures(host: Host) -> Iterator[None]:
         ) from error
 
 
-def _channel_failure(error: Exception, host: Host) -> ConnectError:
+def _channel_failure(error: Exception, host: Host, address: str, port: int) -> ConnectError:
+    """Why a channel to `address`:`port` behind the SSH server of `host` could not be opened."""
     if isinstance(error, paramiko.ChannelException) and error.code == 1:
-        return SshRefused(
-            f"{host.name}: the SSH server forbids {host.ssh.user} to forward to port {host.agent_port}",
-            f'in authorized_keys it needs `port-forwarding,permitopen="127.0.0.1:{host.agent_port}"`, '
-            "in sshd_config `AllowTcpForwarding local`",
-        )
+        return forwarding_forbidden(host, address, port)
     if isinstance(error, paramiko.ChannelException):
-        return AgentUnreachable(
-            f"{host.name}: the agent's port {host.agent_port} does not answer behind SSH: {error.text}",
-            "is pyrsyncbackup-agent running there, on that port?",
-        )
+        return far_end_silent(host, address, port, error.text)
     if isinstance(error, paramiko.SSHException) and "imeout" in str(error):
-        return AgentUnreachable(
-            f"{host.name}: the agent's port {host.agent_port} does not answer in time",
-            "is pyrsyncbackup-agent running there, on that port?",
-        )
+        return far_end_silent(host, address, port, "no answer in time")
     return ConnectionLost(f"{host.name}: the SSH connection was cut", "it is made anew")
 
 

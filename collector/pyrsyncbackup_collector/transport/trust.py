@@ -1,12 +1,14 @@
 """Which agent certificate is the right one for a host: the pins, and the proof at first contact.
 
 A pin is <state>/pins/HOST.pem; a file may hold exactly one certificate, and nothing but `pin` writes it. The secrets of
-the invitations are <state>/invitations/fleet.secret and HOST.secret: an agent that computes the proof with one of them
-was invited by us, so its key may be pinned without a person comparing fingerprints.
+the invitations are <state>/invitations/fleet.secret, HOST.secret and via/RELAY.secret: an agent that computes the proof
+with one of them was invited by us, so its key may be pinned without a person comparing fingerprints. Behind a relay the
+fleet's secret proves nothing: the relay may have it too, and could answer in the place of its peer.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hmac
 import ssl
 from pathlib import Path
@@ -24,6 +26,7 @@ from pyrsyncbackup_collector.errors import (
 from pyrsyncbackup_collector.transport.route import Endpoint
 
 FLEET = "fleet"
+VIA = "via"
 
 
 class Trust:
@@ -48,22 +51,60 @@ class Trust:
             ) from error
 
     def pin(self, host: str, certificate_pem: bytes, *, replace: bool = False) -> None:
-        """From now on this one is right for the host. AgentKeyChanged for another than the pin without `replace`."""
+        """From now on this one is right for the host.
+
+        Raises AgentKeyChanged for another than the pin without `replace`, AgentKeyUnknown for one that is another
+        host's: two names for one agent would be two histories of one machine, or a relay that leads astray.
+        """
         certificate_pem = identity.check_certificate(certificate_pem)
         self._pins.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # One at a time: two names for one agent may come at the same moment.
+        with open(self._pins / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._pin(host, certificate_pem, replace)
+
+    def _pin(self, host: str, certificate_pem: bytes, replace: bool) -> None:
         pinned = self.pinned(host) if not replace else None
         if pinned is not None and pinned != certificate_pem:
-            raise key_changed(host, pinned, certificate_pem)
+            raise self.changed(host, pinned, certificate_pem)
+        if pinned is None and (other := self._pinned_for(certificate_pem, host)):
+            raise AgentKeyUnknown(
+                f"{host}: the agent there is that of {other}: it shows the key {identity.fingerprint(certificate_pem)}",
+                f"two names for one agent: remove one of the two hosts; if {other} is gone, remove its pin "
+                f"{self._pins / other}.pem; of a cloned machine, remove the clone's identity directory",
+            )
         identity.write_atomically(self._pins / f"{host}.pem", certificate_pem, 0o600)
 
-    def proven(self, host: str, certificate_pem: bytes, proof: bytes) -> bool:
-        """Whether `proof`, given by who holds this certificate, was made with the secret of an invitation of ours."""
-        ders = identity.certificate_der(certificate_pem), identity.certificate_der(self._own.certificate_pem)
-        return any(hmac.compare_digest(identity.proof(secret, *ders), proof) for secret in self._secrets(host))
+    def changed(self, host: str, pinned: bytes, shown: bytes) -> AgentKeyChanged:
+        """The loud refusal of another key than the pinned one, naming whose it is if that is known."""
+        return key_changed(host, pinned, shown, self._pinned_for(shown, host))
 
-    def _secrets(self, host: str) -> list[bytes]:
+    def _pinned_for(self, certificate_pem: bytes, host: str) -> str:
+        """The other host whose pin this certificate is; empty if there is none."""
+        wanted = identity.certificate_der(certificate_pem)
+        for pin in sorted(self._pins.glob("*.pem")):
+            try:
+                if pin.stem != host and identity.certificate_der(pin.read_bytes()) == wanted:
+                    return pin.stem
+            except (InvalidIdentity, OSError, ValueError):
+                continue  # told when that host is used
+        return ""
+
+    def proven(self, host: str, certificate_pem: bytes, proof: bytes, relay: str = "") -> bool:
+        """Whether `proof`, given by who holds this certificate, was made with the secret of an invitation of ours.
+
+        `relay` is the last relay on the way to it, empty where there is none.
+        """
+        ders = identity.certificate_der(certificate_pem), identity.certificate_der(self._own.certificate_pem)
+        names = [f"{VIA}/{relay}" if relay else FLEET]
+        # Of a host that is called so, the secret is that of the fleet.
+        names += [host] if host != FLEET else []
+        secrets = self._secrets(*names)
+        return any(hmac.compare_digest(identity.proof(secret, *ders), proof) for secret in secrets)
+
+    def _secrets(self, *names: str) -> list[bytes]:
         secrets = []
-        for name in (FLEET, host):
+        for name in names:
             file = self._invitations / f"{name}.secret"
             try:
                 secrets.append(identity.parse_secret(file.read_text()))
@@ -73,10 +114,11 @@ class Trust:
                 raise BackupError(f"{file} cannot be used: {error}", "remove it, then make a new invitation") from error
         return secrets
 
-    def shown(self, host: str, endpoint: Endpoint, timeout: float) -> bytes:
+    def shown(self, host: str, endpoint: Endpoint, timeout: float, wrong: str = "check `agent_port`") -> bytes:
         """The certificate (PEM) of whoever listens there, by one TLS 1.3 handshake with our own certificate.
 
-        Raises AgentRefused if it does not accept ours, AgentUnreachable if it is no agent or not there.
+        `wrong` is the next step where that is no agent. Raises AgentRefused if it does not accept ours,
+        AgentUnreachable if it is no agent or not there.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
@@ -92,12 +134,12 @@ class Trust:
                 return certificate_pem
         except InvalidIdentity as error:
             raise AgentUnreachable(
-                f"{host}: what listens on the agent's port is no agent of ours: {error}", "check `agent_port`"
+                f"{host}: what listens on the agent's port is no agent of ours: {error}", wrong
             ) from error
-        except (ssl.SSLError, EOFError) as error:
+        except (ssl.SSLError, EOFError, ConnectionResetError, BrokenPipeError) as error:
             raise AgentUnreachable(
                 f"{host}: what listens on the agent's port does not speak TLS 1.3 as an agent does",
-                "check `agent_port`",
+                wrong,
             ) from error
         except TimeoutError as error:
             raise AgentUnreachable(
@@ -125,12 +167,15 @@ def _await_welcome(host: str, connection: ssl.SSLSocket, certificate_pem: bytes)
         )
 
 
-def key_changed(host: str, pinned: bytes, shown: bytes) -> AgentKeyChanged:
-    """The loud refusal, with both fingerprints."""
+def key_changed(host: str, pinned: bytes, shown: bytes, owner: str = "") -> AgentKeyChanged:
+    """The loud refusal, with both fingerprints; `owner` is another host whose key it is."""
+    whose = f", the key of {owner}" if owner else ""
+    anew = f"somebody may be in between; if the agent was set up anew: `pyrsyncbackup host trust {host} --replace`"
+    astray = f"the way leads to {owner}: correct the address of {host}, here or in the agent.toml of its relay"
     return AgentKeyChanged(
         f"{host}: THE AGENT'S KEY HAS CHANGED: pinned is {identity.fingerprint(pinned)}, "
-        f"it now shows {identity.fingerprint(shown)}",
-        f"somebody may be in between; if the agent was set up anew: `pyrsyncbackup host trust {host} --replace`",
+        f"it now shows {identity.fingerprint(shown)}{whose}",
+        astray if owner else anew,
     )
 
 
