@@ -142,7 +142,7 @@ def test_an_rsync_that_is_not_there_is_said():
 
 def test_descriptors_that_are_no_sockets_end_the_run_with_a_cause(tmp_path):
     class Confused:
-        def run(self, ends, on_data=None):
+        def run(self, ends, on_data=None, on_failure=None):
             assert ends() is not None
             raise OSError(errno.ENOTSOCK, "Socket operation on non-socket")
 

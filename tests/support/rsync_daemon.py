@@ -24,7 +24,10 @@ class LocalPump:
         )
 
     def run(
-        self, ends: Callable[[], tuple[int, int] | None], on_data: Callable[[int], None] | None = None
+        self,
+        ends: Callable[[], tuple[int, int] | None],
+        on_data: Callable[[int], None] | None = None,
+        on_failure: Callable[[], None] = lambda: None,
     ) -> DaemonExit | None:
         found = ends()
         if found is None:

@@ -14,31 +14,39 @@ from typing import Any, Final
 from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.catalog.journal import CANCELLED, FAILED
 from pyrsyncbackup_collector.config import Limits, Policy
+from pyrsyncbackup_collector.daemon.attempts import Attempts
 from pyrsyncbackup_collector.daemon.composition import Parts
 from pyrsyncbackup_collector.discovery import Discovery, discover
 from pyrsyncbackup_collector.entry import printable
 from pyrsyncbackup_collector.errors import BackupError, Cancelled, CatalogError
 from pyrsyncbackup_collector.fleet import Host
 from pyrsyncbackup_collector.pull.cancel import Cancel
-from pyrsyncbackup_collector.pull.driver import pull_module
+from pyrsyncbackup_collector.pull.driver import parts_of, pull_module
 from pyrsyncbackup_collector.pull.report import Progress, PullReport, Watcher
+from pyrsyncbackup_collector.pull.salvage import Parts as Begins
 from pyrsyncbackup_collector.pull.task import Task
-from pyrsyncbackup_collector.transport.offer import ModuleOffer
+from pyrsyncbackup_collector.transport.agent_client import AgentClient
+from pyrsyncbackup_collector.transport.offer import ModuleOffer, Peer
 
 # What follows a pull reads its row twice a second.
 PROGRESS_EVERY: Final = 0.5
+# Seconds in which a relay has tried all its peers, dead ones too.
+LISTING: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
     """What a check found: `changed` ready modules differ from what is stored, `unchanged` ones do not.
 
-    A module without a fingerprint (not asked, or it has hooks) is in neither.
+    A module without a fingerprint (not asked, or it has hooks) is in neither. `peers` are what it offers as a relay;
+    None if it is none, or did not say.
     """
 
     discovery: Discovery
     changed: tuple[str, ...]
     unchanged: tuple[str, ...]
+    relay: bool = False
+    peers: tuple[Peer, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +66,23 @@ def check_host(
     *,
     ask_info: bool = True,
     known: Discovery | None = None,
+    relay: bool = False,
 ) -> Checked:
     """Ask for the modules of `host`, and whether those of `names` (None: all) changed; records what is offered.
 
     With `ask_info` the agent is also asked who it is. `known` is what was recorded the last time: the same offers are
-    not written again, which costs four times as much as asking for them. When a check is due is not decided here: no
-    wait after failures holds.
+    not written again, which costs four times as much as asking for them. `relay` is whether it was a relay when it was
+    asked the last time; a relay is asked for its peers. When a check is due is not decided here: no wait after failures
+    holds.
 
     Raises BackupError; the caller records how the check ended (`Catalog.check_done`).
     """
     with parts.connections.agent(host, now=True) as agent:
         found = discover(agent, host, check=names)
         info = agent.info() if ask_info else None
+        relay = info.relay if info is not None else relay
+        # One that is none any more offers nobody.
+        peers = _peers(agent) if relay else () if info is not None else None
     if info is not None or known is None or _plain(known) != _plain(found):
         parts.catalog.seen(host.name, found.offers, info)
     stored = parts.catalog.fingerprints(host.name)
@@ -79,7 +92,18 @@ def check_host(
         found,
         changed=tuple(name for name, _ in asked if name not in same),
         unchanged=tuple(name for name, _ in asked if name in same),
+        relay=relay,
+        peers=peers,
     )
+
+
+def _peers(agent: AgentClient) -> tuple[Peer, ...] | None:
+    """What it offers as a relay. That it cannot say so fails no check of its own modules."""
+    try:
+        return agent.relay.peers(max(agent.timeouts.call, LISTING))
+    except BackupError as error:
+        logs.get().warning("no list of peers", **described(error))
+        return None
 
 
 def _plain(discovery: Discovery) -> list[ModuleOffer]:
@@ -134,22 +158,41 @@ def internal(error: Exception) -> BackupError:
 
 
 def _outcome(
-    parts: Parts, order: PullOrder, run: str, cancel: Cancel, watch: Watcher
+    parts: Parts, order: PullOrder, run: str, cancel: Cancel, watch: _Progress
 ) -> tuple[str, PullReport | None, BackupError | None]:
+    attempts = Attempts()
     try:
-        cancel.check()
-        tools = parts.tools
-        with (
-            parts.connections.agent(order.host, now=True) as agent,
-            agent.open(order.module, bwlimit=order.policy.bwlimit or 0, ends=cancel.ends) as session,
-        ):
-            report = pull_module(_task(order, run), session, tools, cancel, watch)
-        return report.outcome.value, report, None
+        with parts_of(run, parts.store) as kept:
+            while True:
+                before, began = watch.recorded, watch.began
+                try:
+                    report = _attempt(parts, order, run, cancel, watch, kept)
+                    return report.outcome.value, report, None
+                except BackupError as error:
+                    cancel.check()
+                    pause = attempts.pause_after(
+                        error, began=watch.began and not began, brought=watch.recorded > before
+                    )
+                    if pause is None:
+                        raise
+                    logs.get().warning("cut off, goes on", **described(error), attempt=attempts.made, pause=pause)
+                    cancel.wait(pause)
     except Cancelled as error:
         return CANCELLED, None, error
     except BackupError as error:
         # What broke because of the request to stop is told as that.
         return (CANCELLED, None, _stopped()) if cancel.is_set else (FAILED, None, error)
+
+
+def _attempt(parts: Parts, order: PullOrder, run: str, cancel: Cancel, watch: _Progress, kept: Begins) -> PullReport:
+    cancel.check()
+    tools = parts.tools
+    with (
+        parts.connections.agent(order.host, now=True) as agent,
+        agent.open(order.module, bwlimit=order.policy.bwlimit or 0, ends=cancel.ends) as session,
+    ):
+        watch.began = True
+        return pull_module(_task(order, run), session, tools, cancel, watch, kept)
 
 
 def _stopped() -> Cancelled:
@@ -178,8 +221,17 @@ class _Progress:
         self._parts, self._run, self._watch = parts, run, watch
         self._next = 0.0
         self._phase = ""
+        # Whether the module was open, and how many contents came to the store, over all attempts.
+        self.began = False
+        self.recorded = 0
+        self._present: Progress | None = None
+        self._counted = 0
 
     def __call__(self, progress: Progress) -> None:
+        if progress is not self._present:
+            self._present, self._counted = progress, 0
+        self.recorded += progress.recorded - self._counted
+        self._counted = progress.recorded
         if self._watch:
             self._watch(progress)
         now = self._parts.clock.monotonic()

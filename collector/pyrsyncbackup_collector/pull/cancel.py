@@ -30,6 +30,13 @@ class Cancel:
         for callback in callbacks:
             callback()
 
+    def wait(self, seconds: float) -> None:
+        """Let so much time pass; raises Cancelled as soon as stopping is asked for."""
+        asked = threading.Event()
+        with self.ends(asked.set):
+            asked.wait(seconds)
+        self.check()
+
     def check(self) -> None:
         """Raise Cancelled if stopping was asked for."""
         if self._set:

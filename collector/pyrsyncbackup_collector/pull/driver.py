@@ -18,8 +18,8 @@ from typing import Protocol
 
 from pyrsyncbackup_collector.clock import Clock
 from pyrsyncbackup_collector.entry import FILE, Entry
-from pyrsyncbackup_collector.errors import ModuleError
-from pyrsyncbackup_collector.pull import fetch
+from pyrsyncbackup_collector.errors import ConnectError, ModuleError
+from pyrsyncbackup_collector.pull import fetch, salvage
 from pyrsyncbackup_collector.pull.cancel import Cancel
 from pyrsyncbackup_collector.pull.compare import Comparison, Finding, Need
 from pyrsyncbackup_collector.pull.early import Early
@@ -27,6 +27,7 @@ from pyrsyncbackup_collector.pull.fetch import Fetched, Fetcher
 from pyrsyncbackup_collector.pull.ledger import Ledger, ModuleMemory
 from pyrsyncbackup_collector.pull.links import Links
 from pyrsyncbackup_collector.pull.report import (
+    RECONNECT,
     Counts,
     Outcome,
     PlannedChange,
@@ -35,10 +36,12 @@ from pyrsyncbackup_collector.pull.report import (
     PullReport,
     Watcher,
 )
+from pyrsyncbackup_collector.pull.salvage import Parts
 from pyrsyncbackup_collector.pull.sandbox import Sandbox
 from pyrsyncbackup_collector.pull.spool import Spool
 from pyrsyncbackup_collector.pull.take_in import Settled, TakeIn
 from pyrsyncbackup_collector.pull.task import Task
+from pyrsyncbackup_collector.store import layout
 from pyrsyncbackup_collector.store.snapshot import Change, Facts, Snapshot
 from pyrsyncbackup_collector.store.store import Store
 from pyrsyncbackup_collector.transport.offer import Fingerprint, Listed, ModuleOffer
@@ -93,15 +96,31 @@ def plan_module(task: Task, session: Session, tools: Tools) -> Iterator[PlannedC
         yield PlannedChange(finding.path, _kind(finding), finding.entry, finding.before, transfer)
 
 
-def pull_module(task: Task, session: Session, tools: Tools, cancel: Cancel, watch: Watcher) -> PullReport:
-    """Bring the module's present state into the store.
+@contextlib.contextmanager
+def parts_of(run: str, store: Store) -> Iterator[Parts]:
+    """Where the attempts of a pull leave the begins of large files to each other."""
+    parts = Parts(layout.incoming_directory(store.path, f"{run}.parts"))
+    try:
+        yield parts
+    finally:
+        parts.discard()
 
-    Raises BackupError when there is no new state to record; what was transferred until then is known to the next pull.
+
+def pull_module(
+    task: Task, session: Session, tools: Tools, cancel: Cancel, watch: Watcher, parts: Parts | None = None
+) -> PullReport:
+    """Bring the module's present state into the store; one attempt.
+
+    Raises BackupError when there is no new state to record; what was transferred until then is known to the next pull,
+    and to the next attempt, if `parts` are given, the begins of large files as well.
     """
+    if parts is None:
+        with parts_of(task.run, tools.store) as parts:
+            return pull_module(task, session, tools, cancel, watch, parts)
     incoming = tools.store.incoming(task.run)
     try:
         with cancel.ends(session.close):
-            return _Pull(task, session, tools, cancel, watch, incoming).run()
+            return _Pull(task, session, tools, cancel, watch, incoming, parts).run()
     except Exception:
         cancel.check()  # what broke because of the request to stop is told as that
         raise
@@ -116,7 +135,14 @@ class _Pull:
     """The state of one running pull."""
 
     def __init__(
-        self, task: Task, session: Session, tools: Tools, cancel: Cancel, watch: Watcher, incoming: Path
+        self,
+        task: Task,
+        session: Session,
+        tools: Tools,
+        cancel: Cancel,
+        watch: Watcher,
+        incoming: Path,
+        parts: Parts,
     ) -> None:
         self._task = task
         self._session = session
@@ -124,6 +150,7 @@ class _Pull:
         self._cancel = cancel
         self._watch = watch
         self._incoming = incoming
+        self._parts = parts
         self._counts = Counts()
         self._problems = Problems()
         self._progress = Progress()
@@ -146,6 +173,12 @@ class _Pull:
                 dropped = self._settle(findings, changes, tokens, links)
                 tokens = array("Q", (token for place, token in enumerate(tokens) if place not in dropped))
             return self._finish(previous, changes, tokens)
+        except ConnectError:
+            # All transfers have ended by now.
+            store, ledger = tools.store, tools.ledger
+            self._progress.recorded += salvage.keep(task, store.objects, ledger, self._parts)
+            self._tell(RECONNECT)
+            raise
         finally:
             self._early.close()
             findings.close()
@@ -192,7 +225,7 @@ class _Pull:
         sizes = ledger.claimable_sizes(self._task.host, self._sizes, share=self._task.share) if self._sizes else set()
         fetcher = Fetcher(
             self._task, self._session, store.objects, ledger, self._tools.sandbox, self._incoming, self._early,
-            sizes, self._counts, self._received, self._cancel,
+            self._parts, sizes, self._counts, self._received, self._cancel,
         )  # fmt: skip
         take_in = TakeIn(self._task, self._session, store.objects, ledger, fetcher, self._counts)
         dropped: set[int] = set()
@@ -202,6 +235,7 @@ class _Pull:
                     self._quotes += [run.ended.quote() for run in fetched.runs if run.ended.code != 0]
                     for settled in take_in.settle(fetched):
                         self._record(settled, changes, tokens, links, dropped)
+                    self._progress.recorded = self._counts.sent_files
                     self._tell("transfer")
             except BaseException:
                 self._session.close()  # so that the window ahead ends now

@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.errors import AgentMisbehaved, StoreDamaged, StoreFull
@@ -26,6 +26,7 @@ from pyrsyncbackup_collector.pull.outcome import Ended
 from pyrsyncbackup_collector.pull.report import Counts
 from pyrsyncbackup_collector.pull.rsync_command import Fetch, client
 from pyrsyncbackup_collector.pull.rsync_process import Client, Pump
+from pyrsyncbackup_collector.pull.salvage import Parts
 from pyrsyncbackup_collector.pull.sandbox import Limits, Sandbox
 from pyrsyncbackup_collector.pull.task import Task
 from pyrsyncbackup_collector.store.layout import remove_tree
@@ -43,6 +44,9 @@ BASIS = 4 << 20
 
 # How much more than listed may arrive before the agent is cut off: files grow while they are read.
 GROWTH = 64 << 20
+
+# Old versions are copied in pieces of so many bytes.
+_PIECE = 1 << 20
 
 TOO_LARGE = "it is larger than max_file_size"
 
@@ -112,6 +116,7 @@ class Fetcher:
         sandbox: Sandbox,
         incoming: Path,
         early: Early,
+        parts: Parts,
         known_sizes: AbstractSet[int],
         counts: Counts,
         on_data: Callable[[int], None],
@@ -124,6 +129,7 @@ class Fetcher:
         self._sandbox = sandbox
         self._incoming = incoming
         self._early = early
+        self._parts = parts
         self._known_sizes = known_sizes
         self._counts = counts
         self._on_data = on_data
@@ -204,6 +210,7 @@ class Fetcher:
         """One rsync for files of one root, added to `fetched.runs`."""
         names = [below(root, f.path) for f in findings]
         fetch, started = self._started(fetch, findings, names)
+        self._parts.note_asked(fetch.destination, names)
         budget = sum(_entry(f).size for f in findings) * 5 // 4 + len(findings) * 1024 + GROWTH
 
         def count(received: int) -> None:
@@ -229,7 +236,8 @@ class Fetcher:
     def _started(self, fetch: Fetch, findings: list[Finding], names: list[bytes]) -> tuple[Fetch, Client]:
         """A client for these names: the one that waits already if it will do, else a new one."""
         content = b"".join(name + b"\0" for name in names)
-        plain = not fetch.sparse and not any(map(_has_basis, findings))
+        begun = [self._parts.has(name) for name in names]
+        plain = not fetch.sparse and not any(begun) and not any(map(_has_basis, findings))
         early = self._early.take() if plain else None
         if early is not None:
             early[0].list_file.write_bytes(content)
@@ -238,22 +246,37 @@ class Fetcher:
         directory.mkdir(mode=0o700)
         fetch.destination.mkdir(mode=0o700)
         fetch.list_file.write_bytes(content)
-        for finding, name in zip(findings, names, strict=True):
+        for finding, name, is_begun in zip(findings, names, begun, strict=True):
+            target = fetch.destination / os.fsdecode(name)
+            # From an old version only the differences travel, from a begin all that follows.
+            if is_begun:
+                self._parts.lay(name, target)
             if _has_basis(finding):
-                self._lay_basis(_before(finding), fetch.destination / os.fsdecode(name))
+                self._lay_basis(_before(finding), target)
+            if is_begun or _has_basis(finding):
+                self._parts.note_laid(target)
         largest = max(_entry(f).size for f in findings)
         limits = Limits(file_size=largest + largest // 4 + GROWTH)
         argv = partial(client, fetch, rsync=self._task.rsync)
         return fetch, Client(lambda fd: self._sandbox.wrap(argv(fd), directory, limits))
 
     def _lay_basis(self, before: Entry, target: Path) -> None:
+        """Lay the old version ready, or the rest of it behind the begin of the new one that lies there."""
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            with self._objects.open(before.sha256) as old, target.open("xb") as new:
-                shutil.copyfileobj(old, new, 1 << 20)
-        except StoreDamaged:
-            # Then the whole file travels, and its new content is right.
-            target.unlink(missing_ok=True)
+        with target.open("ab") as new:
+            begin = new.tell()
+            try:
+                with self._objects.open(before.sha256) as old:
+                    _skip(old, begin)
+                    shutil.copyfileobj(old, new, _PIECE)
+            except StoreDamaged:
+                # Then the whole file travels, or what follows its begin, and its new content is right.
+                new.truncate(begin)
+
+
+def _skip(source: IO[bytes], size: int) -> None:
+    while size and (data := source.read(min(size, _PIECE))):
+        size -= len(data)
 
 
 def _first(item: tuple[tuple[int, bool, bool], list[Finding]]) -> tuple[int, bool, bool]:

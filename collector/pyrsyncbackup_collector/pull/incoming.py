@@ -40,6 +40,27 @@ class Incoming:
         with contextlib.suppress(OSError):  # the whole directory is removed later
             os.unlink(name.rpartition(b"/")[2], dir_fd=self._directory)
 
+    def move(self, name: bytes, target: Path) -> None:
+        """Move a file that `open` just gave out; raises OSError."""
+        os.replace(name.rpartition(b"/")[2], target, src_dir_fd=self._directory)
+
+    def move_begin(self, name: bytes, least: int, target: Path) -> int:
+        """Move what rsync had of the unfinished `name` to `target`; its size, 0 if it has less than `least` bytes."""
+        directory, _, base = name.rpartition(b"/")
+        # rsync's temporary name; of a long name it takes what fits.
+        prefix = b"." + base[:200]
+        try:
+            self._enter(directory)
+            for found in map(os.fsencode, os.listdir(self._directory)):  # noqa: PTH208 - a descriptor
+                if found.startswith(prefix) and found[-7:-6] == b".":
+                    status = os.stat(found, dir_fd=self._directory, follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode) and status.st_size >= least:
+                        os.replace(found, target, src_dir_fd=self._directory)
+                        return status.st_size
+        except OSError:
+            pass  # it goes on without
+        return 0
+
     def close(self) -> None:
         """Close what is open."""
         self._leave()

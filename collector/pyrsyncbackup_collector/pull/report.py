@@ -15,6 +15,10 @@ MAX_PROBLEMS = 1000
 MAX_PROBLEM_BYTES = 256 << 10
 
 
+# The phase of a pull whose connection was cut, until the next attempt.
+RECONNECT = "reconnect"
+
+
 class Outcome(Enum):
     """How a pull ended. A failed one is an exception, recorded by whoever started it."""
 
@@ -79,6 +83,8 @@ class Progress:
     entries: int = 0
     # Of rsync's streams: what is done comes in leaps of whole windows, this grows while they travel.
     bytes_received: int = 0
+    # Contents that are in the store now and were not before.
+    recorded: int = 0
 
     @property
     def bytes_seen(self) -> int:

@@ -30,12 +30,15 @@ class Pump(Protocol):
     """Carries the bytes of one rsync connection to the agent's daemon and back."""
 
     def run(
-        self, ends: Callable[[], tuple[int, int] | None], on_data: Callable[[int], None] | None = None
+        self,
+        ends: Callable[[], tuple[int, int] | None],
+        on_data: Callable[[int], None] | None = None,
+        on_failure: Callable[[], None] = lambda: None,
     ) -> DaemonExit | None:
         """Have the daemon started, then copy both ways until both ends are done; raises BackupError.
 
         `ends` waits for the client's two descriptors (from it, to it), which are owned and closed here; None, and None
-        is returned, if there will be none.
+        is returned, if there will be none. `on_failure` is called before they are closed in the middle.
         """
         ...
 
@@ -69,7 +72,8 @@ class Client:
         exited: DaemonExit | None = None
         lost: BackupError | None = None
         try:
-            exited = pump.run(lambda: _receive_ends(self._control), on_data)
+            # An rsync that sees its connection end removes the begin of the file that it was writing.
+            exited = pump.run(lambda: _receive_ends(self._control), on_data, lambda: _kill(self._process))
         except BackupError as error:
             lost = error
             _kill(self._process)
@@ -107,7 +111,9 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
     """Exit code of the client; whatever else is left of its process group is ended before the number is free again."""
     pidfd = os.pidfd_open(process.pid)
     try:
-        select.select([pidfd], [], [], END)
+        poll = select.poll()  # select() ends at descriptor 1023, which a hundred pulls at a time reach
+        poll.register(pidfd, select.POLLIN)
+        poll.poll(END * 1000)
     finally:
         os.close(pidfd)
     _kill(process)

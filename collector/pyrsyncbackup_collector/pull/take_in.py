@@ -112,11 +112,11 @@ class TakeIn:
         return self._round(self._fetcher.fetch(window, again=True))
 
     def _round(self, fetched: Fetched) -> list[Settled]:
-        try:
-            taken = self._ingest(fetched)
-            return [self._settle(finding, fetched, taken) for finding in fetched.window]
-        finally:
-            fetched.discard()
+        taken = self._ingest(fetched)
+        settled = [self._settle(finding, fetched, taken) for finding in fetched.window]
+        # Not after a failure: what had arrived may be kept (`salvage`).
+        fetched.discard()
+        return settled
 
     def _ingest(self, fetched: Fetched) -> Taken:
         """Make objects of what arrived and agrees with the agent's digest, and make them known."""
