@@ -20,7 +20,7 @@ from pyrsyncbackup_collector.catalog.ledger import host_row, module_row
 from pyrsyncbackup_collector.catalog.tables import RUN_ORDER, Host, Module, Request, Run
 from pyrsyncbackup_collector.clock import Clock
 from pyrsyncbackup_collector.errors import BackupError
-from pyrsyncbackup_collector.transport.offer import AgentInfo, ModuleOffer, ModuleState
+from pyrsyncbackup_collector.transport.offer import AgentInfo, ModuleOffer, ModuleState, Peer
 
 UNCHANGED: Final = "unchanged"
 COMPLETE: Final = "complete"
@@ -63,6 +63,22 @@ class Journal:
             Module.update(state=GONE, reason="the host offers it no more").where(
                 (Module.host_id == host_id) & Module.name.not_in(names) & (Module.state != GONE)
             ).execute(db)
+
+    def peers_seen(self, relay: str, peers: Sequence[Peer], refused: Mapping[str, str]) -> None:
+        """Record the peers that a relay offers now, all of them, and why some were not taken in by themselves."""
+        now = self._clock.now()
+        with self._database.writing() as raw:
+            raw.execute("DELETE FROM peers WHERE relay = ?", (relay,))
+            raw.executemany(
+                "INSERT INTO peers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        *(relay, peer.name, _text(peer.title), int(peer.answers), _text(peer.reason)),
+                        *(peer.seconds, now, _text(refused.get(peer.name, "")[:MAX_TEXT])),
+                    )
+                    for peer in peers
+                ],
+            )
 
     def check_done(
         self,

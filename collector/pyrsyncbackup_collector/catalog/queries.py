@@ -75,6 +75,16 @@ class Queries:
             found = Host.select().where(Host.name == name).execute(self._database.peewee)
             return next((_host(row) for row in found), None)
 
+    def peers(self, relay: str | None = None) -> list[views.PeerView]:
+        """The hosts that all relays offer, or one, by relay and name."""
+        with self._database.reading() as raw:
+            found = raw.execute(
+                "SELECT relay, name, title, answers, reason, seconds, seen, refused FROM peers "
+                "WHERE relay = ifnull(?, relay) ORDER BY relay, name",
+                (relay,),
+            )
+            return [views.PeerView(row[0], row[1], row[2], bool(row[3]), *row[4:]) for row in found]
+
     def modules(self, host: str | None = None, module: str | None = None) -> list[views.ModuleView]:
         """All modules, or those of a host, or one; by host and name, gone ones included."""
         with self._database.reading() as raw:

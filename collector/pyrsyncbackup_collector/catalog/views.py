@@ -51,6 +51,20 @@ class HostView:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerView:
+    """A host that a relay offers by the name `name`; `refused` says why it was not taken in by itself."""
+
+    relay: str
+    name: str
+    title: str
+    answers: bool
+    reason: str
+    seconds: float
+    seen: float
+    refused: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModuleView:
     """A module of a host: what is offered, how its pulls go, and its newest snapshot.
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.config import Config, Policy, effective
 from pyrsyncbackup_collector.daemon import reload
 from pyrsyncbackup_collector.daemon.composition import Parts
+from pyrsyncbackup_collector.daemon.newcomers import take_in
 from pyrsyncbackup_collector.daemon.notify import Notifier
 from pyrsyncbackup_collector.daemon.requests import Desk
 from pyrsyncbackup_collector.daemon.wakeup import Wakeup
@@ -36,6 +37,7 @@ from pyrsyncbackup_collector.errors import (
 from pyrsyncbackup_collector.fleet import Fleet, Host
 from pyrsyncbackup_collector.pull.cancel import Cancel
 from pyrsyncbackup_collector.schedule import Board, CheckJob, Job, PullJob, Slots
+from pyrsyncbackup_collector.transport.offer import Peer
 
 # A command that asks for a pull waits this long at most until it is seen; one query costs a fifth of a millisecond.
 POLL: Final = 0.5
@@ -59,12 +61,15 @@ class Service:
         self._fleet = Fleet.from_config(config)
         self._notifier = notifier or Notifier()
         self._wakeup = Wakeup()
-        self._board = Board(_slots(config))
+        self._board = Board(_slots(config), self._passes)
         self._desk = Desk(parts.catalog, self._board, self._cancel_run)
         self._threads: set[threading.Thread] = set()
         self._cancels: dict[str, tuple[Host, Cancel]] = {}
         self._offers: dict[str, Discovery] = {}
         self._ask_info: dict[str, float] = {}
+        self._relays: dict[str, bool] = {}
+        # Only those whose way leads through others.
+        self._behind = _behind(self._fleet)
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._stopping = False
@@ -180,6 +185,7 @@ class Service:
         error: BackupError | None = None
         changed: tuple[str, ...] = ()
         unchanged: tuple[str, ...] = ()
+        peers: tuple[Peer, ...] | None = None
         with logs.bind(host=job.host):
             try:
                 ask_info = begin >= self._ask_info.get(job.host, 0.0)
@@ -189,10 +195,12 @@ class Service:
                     job.modules,
                     ask_info=ask_info,
                     known=self._offers.get(job.host),
+                    relay=self._relays.get(job.host, False),
                 )
                 if ask_info:
                     self._ask_info[job.host] = begin + INFO_EVERY
                 self._learn(job.host, checked.discovery)
+                self._relays[job.host], peers = checked.relay, checked.peers
                 changed, unchanged = checked.changed, checked.unchanged
             except BackupError as failure:
                 error = failure
@@ -215,6 +223,8 @@ class Service:
                     job.host, begin=begin, unchanged=unchanged, error=error, next_try=again
                 )
             )
+            if peers is not None:
+                self._meet(job.host, peers)
 
     def _pull(self, job: PullJob) -> None:
         cancel = Cancel()
@@ -270,6 +280,21 @@ class Service:
             logs.get().info("modules changed", appeared=sorted(names - before), gone=sorted(before - names))
         self._desk.checked(host, discovery)
 
+    def _meet(self, relay: str, peers: Sequence[Peer]) -> None:
+        """Record what a relay offers, and take in whom it should. What goes wrong here is not the relay's fault."""
+        refused: dict[str, str] = {}
+        try:
+            taken, refused = take_in(self._parts, self._config, self._fleet.host(relay), peers)
+            if taken:
+                self.ask_reload()
+        except BackupError as error:
+            logs.get().warning("nobody is taken in", **described(error))
+        self._tell(lambda: self._parts.catalog.peers_seen(relay, peers, refused))
+
+    def _passes(self, host: str) -> tuple[str, ...]:
+        behind = self._behind.get(host)
+        return self._parts.connections.passes(behind) if behind is not None else ()
+
     def _policies(self, host: str, discovery: Discovery) -> dict[str, Policy]:
         return {offer.name: effective(self._config, host, offer.name, offer.hints) for offer in discovery.ready}
 
@@ -314,6 +339,7 @@ class Service:
 
     def _apply(self, config: Config, difference: reload.Difference) -> None:
         self._config, self._fleet = config, Fleet.from_config(config)
+        self._behind = _behind(self._fleet)
         self._board.set_slots(_slots(config))
         self._board.set_hosts(self._host_policies())
         for name in difference.removed:
@@ -371,7 +397,12 @@ class Service:
 
 
 def _slots(config: Config) -> Slots:
-    return Slots(config.limits.checks, config.limits.pulls, config.limits.per_host)
+    limits = config.limits
+    return Slots(limits.checks, limits.pulls, limits.per_host, limits.per_hop)
+
+
+def _behind(fleet: Fleet) -> dict[str, Host]:
+    return {host.name: host for host in fleet.hosts if host.via or host.ssh.jump}
 
 
 def _blame(error: BackupError) -> str:

@@ -7,7 +7,8 @@ thread. Nothing is handed out twice before it was given back with `check_ended` 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -45,11 +46,12 @@ Job = CheckJob | PullJob
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """How many may run at a time: checks and pulls in all, pulls of one host."""
+    """How many may run at a time: checks and pulls in all, pulls of one host, pulls that pass through one host."""
 
     checks: int
     pulls: int
     per_host: int
+    per_hop: int = 8
 
 
 @dataclass(slots=True)
@@ -122,13 +124,16 @@ class _Host:
 class Board:
     """The memory of the loop. Times are seconds since 1970, as the caller's clock shows them."""
 
-    def __init__(self, slots: Slots) -> None:
-        self._slots = slots
+    def __init__(self, slots: Slots, passes: Callable[[str], tuple[str, ...]] = lambda _: ()) -> None:
+        """`passes` tells through which other hosts the way to one leads."""
+        self._slots, self._passes = slots, passes
         self._hosts: dict[str, _Host] = {}
         self._lock = threading.RLock()
         # What is under way; kept apart from the hosts, which may be removed and come back meanwhile.
         self._checks: set[str] = set()
-        self._pulls: set[tuple[str, str]] = set()
+        self._pulls: dict[tuple[str, str], tuple[str, ...]] = {}
+        # Pulls that pass through a host: the tokens of each hop.
+        self._passing: Counter[str] = Counter()
         self._latest = 0.0
         # The store cannot be written: no pulls, checks go on.
         self.store = Wait()
@@ -213,8 +218,9 @@ class Board:
             for _, (name, module) in _ripe(self._due_pulls(now), now):
                 if len(self._pulls) >= self._slots.pulls:
                     break
-                if self._has_slot(name):
-                    jobs.append(self._begin_pull(name, module, now))
+                hops = self._passes(name)
+                if self._has_slot(name, hops):
+                    jobs.append(self._begin_pull(name, module, now, hops))
             return jobs
 
     def next_due(self) -> float:
@@ -224,7 +230,11 @@ class Board:
             if len(self._checks) < self._slots.checks:
                 found += [due for due, _ in self._due_checks()]
             if len(self._pulls) < self._slots.pulls:
-                found += [self._first_pull(name, entry) for name, entry in self._hosts.items() if self._has_slot(name)]
+                found += [
+                    self._first_pull(name, entry)
+                    for name, entry in self._hosts.items()
+                    if self._has_slot(name, self._passes(name))
+                ]
             return min(found)
 
     def check_ended(
@@ -254,7 +264,7 @@ class Board:
         `blame` says who waits: the "module", the whole "host", for the "store" all pulls, or "nobody" (cancelled).
         """
         with self._lock:
-            self._pulls.discard((job.host, job.module))
+            self._passing.subtract(self._pulls.pop((job.host, job.module), ()))
             entry = self._hosts.get(job.host)
             module = entry.modules.get(job.module) if entry else None
             if entry is not None:
@@ -317,8 +327,10 @@ class Board:
             entry.due = (entry.check_due(name), min(pulls))
         return entry.due
 
-    def _has_slot(self, host: str) -> bool:
-        return sum(1 for name, _ in self._pulls if name == host) < self._slots.per_host
+    def _has_slot(self, host: str, hops: tuple[str, ...]) -> bool:
+        if sum(1 for name, _ in self._pulls if name == host) >= self._slots.per_host:
+            return False
+        return all(self._passing[hop] < self._slots.per_hop for hop in hops)
 
     def _begin_check(self, name: str, now: float) -> CheckJob:
         entry = self._hosts[name]
@@ -331,13 +343,14 @@ class Board:
         entry.due = None
         return CheckJob(name, None if everything else due)
 
-    def _begin_pull(self, name: str, module_name: str, now: float) -> PullJob:
+    def _begin_pull(self, name: str, module_name: str, now: float, hops: tuple[str, ...]) -> PullJob:
         module = self._hosts[name].modules[module_name]
         reason = "requested" if module.requested else "changed" if module.changed else "due"
         module.before = module.pulled, module.changed
         module.requested = module.changed = False
         module.pulled = module.checked = now
-        self._pulls.add((name, module_name))
+        self._pulls[name, module_name] = hops
+        self._passing.update(hops)
         self._hosts[name].due = None
         return PullJob(name, module_name, reason)
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from pyrsyncbackup_collector.catalog.database import Database
-from pyrsyncbackup_collector.catalog.migrations import m0001_first
+from pyrsyncbackup_collector.catalog.migrations import m0001_first, m0002_peers
 from pyrsyncbackup_collector.errors import CatalogMismatch
 
 Step = Callable[[sqlite3.Connection], None]
 
-STEPS: Final[Mapping[int, Step]] = {1: m0001_first.up}
+STEPS: Final[Mapping[int, Step]] = {1: m0001_first.up, 2: m0002_peers.up}
 
 
 def latest(steps: Mapping[int, Step] = STEPS) -> int:

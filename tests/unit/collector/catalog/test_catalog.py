@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import stat
 import threading
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 from pyrsyncbackup_collector.catalog import Catalog, migrations, tables
 from pyrsyncbackup_collector.catalog.database import Database
+from pyrsyncbackup_collector.catalog.migrations import m0001_first
 from pyrsyncbackup_collector.errors import CatalogDamaged, CatalogError, CatalogMismatch
 from pyrsyncbackup_collector.pull.ledger import ModuleMemory
+from pyrsyncbackup_collector.transport.offer import Peer
 
 REMEDY = "pyrsyncbackup catalog rebuild"
 
@@ -90,6 +93,8 @@ def test_the_models_are_the_schema_that_the_migrations_make(path: Path) -> None:
 def test_migrations_run_in_order_once_and_keep_the_data(path: Path) -> None:
     done: list[int] = []
 
+    present = migrations.latest()
+
     def second(raw: sqlite3.Connection) -> None:
         done.append(2)
         raw.execute("ALTER TABLE memory ADD COLUMN extra TEXT NOT NULL DEFAULT 'old'")
@@ -101,13 +106,32 @@ def test_migrations_run_in_order_once_and_keep_the_data(path: Path) -> None:
     with Catalog.open(path, "store-1") as catalog:
         catalog.remember("h", "m", ModuleMemory(7, b"12345678", b"f"))
     database = Database(path)
-    steps = {**migrations.STEPS, 2: second, 3: third}
+    steps = {**migrations.STEPS, present + 1: second, present + 2: third}
     assert migrations.migrate(database, steps) == 2
     assert migrations.migrate(database, steps) == 0
-    assert (done, migrations.version(database)) == ([2, 3], 3)
+    assert (done, migrations.version(database)) == ([2, 3], present + 2)
     with database.reading() as raw:
         assert raw.execute("SELECT sequence, extra FROM memory").fetchall() == [(7, "new")]
     database.close()
+
+
+def test_the_table_of_peers_comes_to_a_catalog_of_the_first_schema(tmp_path: Path) -> None:
+    file = tmp_path / "old.sqlite"
+    with contextlib.closing(sqlite3.connect(file)) as raw, raw:
+        for statement in m0001_first.STATEMENTS:
+            raw.execute(statement)
+        raw.executemany("INSERT INTO meta VALUES (?, ?)", [("schema_version", "1"), ("store_id", "store-1")])
+        raw.execute("INSERT INTO hosts (id, name, checked) VALUES (1, 'web1', 7.0)")
+        raw.execute("INSERT INTO modules (id, host_id, name) VALUES (1, 1, 'etc')")
+        raw.execute("INSERT INTO memory VALUES (1, 3, x'aa', x'0102030405060708')")
+    with Catalog.open(file, "store-1", verify=True) as catalog:
+        assert catalog.peers() == []
+        assert catalog.memory("web1", "etc") == ModuleMemory(3, bytes(range(1, 9)), b"\xaa")
+        (host,) = catalog.hosts()
+        assert (host.name, host.checked) == ("web1", 7.0)
+        catalog.peers_seen("bastion", [Peer("db1")], {})
+    with Catalog.open(file, "store-1") as catalog:
+        assert [peer.name for peer in catalog.peers()] == ["db1"]
 
 
 def test_a_migration_that_fails_leaves_the_old_schema(path: Path) -> None:
@@ -117,8 +141,8 @@ def test_a_migration_that_fails_leaves_the_old_schema(path: Path) -> None:
 
     database = Database(path)
     with pytest.raises(CatalogError):
-        migrations.migrate(database, {**migrations.STEPS, 2: second})
-    assert migrations.version(database) == 1
+        migrations.migrate(database, {**migrations.STEPS, migrations.latest() + 1: second})
+    assert migrations.version(database) == migrations.latest()
     with database.reading() as raw:
         assert raw.execute("SELECT count(*) FROM run_paths").fetchone() == (0,)
     database.close()

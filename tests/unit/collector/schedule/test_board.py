@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 
 import pytest
@@ -214,3 +215,69 @@ def test_limits_hold_and_everything_gets_its_turn(seed: int, pulls: int, per_hos
                 b.pull_ended(job, now, failure="no" if failed else "")
         now += random.random() * 600
     assert begun == {(host, module) for host in "abc" for module in ("etc", "www")}
+
+
+def test_no_more_pulls_pass_through_a_hop_than_allowed_and_others_do_not_wait_for_them() -> None:
+    ways = {"a": ("bastion",), "b": ("bastion",), "c": ("bastion", "inner"), "d": ()}
+    made = Board(Slots(checks=32, pulls=8, per_host=1, per_hop=1), lambda host: ways[host])
+    made.set_hosts(dict.fromkeys(ways, POLICY))
+    for host in ways:
+        known(made, host, "etc", pulled=None)
+    first = [job for job in made.take(T0) if isinstance(job, PullJob)]
+    assert [job.host for job in first] == ["a", "d"]
+    # What waits for a hop is nothing to wake up for.
+    assert made.next_due() > T0
+    made.pull_ended(first[0], T0)
+    (second,) = [job for job in made.take(T0) if isinstance(job, PullJob)]
+    made.pull_ended(second, T0)
+    assert [job.host for job in made.take(T0) if isinstance(job, PullJob)] == ["c"]
+
+
+def test_a_pull_gives_back_the_tokens_that_it_took_whatever_the_way_is_now() -> None:
+    way = ("one",)
+    made = Board(Slots(checks=32, pulls=8, per_host=8, per_hop=1), lambda _: way)
+    made.set_hosts({"a": POLICY})
+    known(made, "a", "etc", "www", pulled=None)
+    (job,) = [job for job in made.take(T0) if isinstance(job, PullJob)]
+    way = ("two",)
+    made.pull_ended(job, T0)
+    way = ("one",)
+    assert len([job for job in made.take(T0) if isinstance(job, PullJob)]) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(), st.integers(1, 3), st.integers(1, 6))
+def test_hops_are_never_overfull_and_all_tokens_come_back(seed: int, per_hop: int, pulls: int) -> None:
+    random = Random(seed)
+    hosts = [f"h{number}" for number in range(8)]
+
+    def passes(host: str) -> tuple[str, ...]:
+        """Another way each time, as after a relay that failed."""
+        return random.choice(((), ("a",), ("b",), ("a", "b"), ("b", "c")))
+
+    b = Board(Slots(checks=8, pulls=pulls, per_host=2, per_hop=per_hop), passes)
+    b.set_hosts(dict.fromkeys(hosts, POLICY))
+    for host in hosts:
+        known(b, host, "etc", "www", pulled=None)
+    running: list[PullJob] = []
+    now = T0
+    for _ in range(150):
+        for job in b.take(now):
+            if isinstance(job, CheckJob):
+                b.check_ended(job, now)
+            else:
+                running.append(job)
+        taken = Counter(hop for way in b._pulls.values() for hop in way)
+        assert taken == +b._passing
+        assert all(number <= per_hop for number in taken.values())
+        if running:
+            job = running.pop(random.randrange(len(running)))
+            if random.random() < 0.1:
+                b.set_hosts(dict.fromkeys(random.sample(hosts, 5), POLICY))
+                b.set_hosts(dict.fromkeys(hosts, POLICY))
+            b.pull_ended(job, now, failure="no" if random.random() < 0.2 else "", blame="nobody")
+        now += random.random() * 600
+    for job in running:
+        b.pull_ended(job, now)
+    assert +b._passing == Counter()
+    assert b.running() == 0
