@@ -8,6 +8,7 @@ from pyrsyncbackup_collector.cli import first_steps as _first_steps  # noqa: F40
 from pyrsyncbackup_collector.cli import status as _status  # noqa: F401
 from pyrsyncbackup_collector.cli import hosts as _hosts  # noqa: F401
 from pyrsyncbackup_collector.cli import trust as _trust  # noqa: F401
+from pyrsyncbackup_collector.cli import accept as _accept  # noqa: F401
 from pyrsyncbackup_collector.cli import walk as _walk  # noqa: F401
 from pyrsyncbackup_collector.cli import tunnel as _tunnel  # noqa: F401
 from pyrsyncbackup_collector.cli import modules as _modules  # noqa: F401

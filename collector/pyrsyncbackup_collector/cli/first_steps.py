@@ -97,24 +97,35 @@ def _made(new: bool, what: str, path: Path) -> None:
 @app.command(epilog=exit_codes(4), short_help="Print the file that a host accepts.")
 def invitation(
     host: Annotated[str | None, typer.Argument(metavar="HOST", show_default=False)] = None,
+    via: Annotated[
+        str | None,
+        typer.Option("--via", metavar="RELAY", help="For all hosts behind this relay; with HOST: for that new one."),
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", help="What hosts call this collector.")] = None,
     config: ConfigOption = NOT_GIVEN,
 ) -> None:
     """Print an invitation: what `pyrsyncbackup-agent accept FILE` needs on a host, or on every host.
 
     It holds a secret that proves the host at first contact: `pyrsyncbackup invitation web1 > web1.txt`, carry it there
-    by a way that you trust, and delete it afterwards. One for a single HOST is worth nothing to the others.
+    by a way that you trust, and delete it afterwards. One for a single HOST is worth nothing to the others. Behind a
+    relay only the host's own or one with --via proves a host, and the relay itself must not have it.
     """
     place = Workplace.load(config)
-    if host is not None:
-        place.fleet.host(host)
+    if via is not None:
+        place.fleet.host(via)
+        if host == via:
+            raise UsageError(
+                f"{via} must not have the invitation of the hosts behind it", f"`pyrsyncbackup invitation {via}`"
+            )
+    if host is not None and (via is None or not valid_name(host)):
+        place.known_or_offered(host)
     if name is not None and not valid_name(name):
         raise UsageError(f"{name!r} is no name", "use a-z, 0-9, dot, dash and underscore")
     from pyrsyncbackup_collector.transport.invitations import invite
 
     os.umask(0o077)
     _only_for_the_owner(sys.stdout)
-    screen.raw(invite(place.config.state, host, name).format().encode())
+    screen.raw(invite(place.config.state, host, name, via=None if host else via).format().encode())
 
 
 def _only_for_the_owner(output: IO[str]) -> None:

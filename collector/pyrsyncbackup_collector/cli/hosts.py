@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pyrsyncbackup_collector.catalog.views import PeerView
 from pyrsyncbackup_collector.cli import amounts, screen
 from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOption, exit_codes
@@ -24,13 +25,18 @@ HostArgument = Annotated[str, typer.Argument(metavar="HOST", show_default=False)
 
 @host_app.command("list", epilog=exit_codes(10, 11), short_help="List the hosts and how each is reached.")
 def list_hosts(as_json: JsonOption = False, config: ConfigOption = NOT_GIVEN) -> None:
-    """List the configured hosts: how each is reached, whether its agent's key is pinned, how it stands."""
+    """List the configured hosts: how each is reached, whether its agent's key is pinned, how it stands.
+
+    Below them, with the state `offered`, hosts that relays offer and nobody took in yet (`host accept`).
+    """
     place = Workplace.load(config)
     now = SystemClock().now()
     judged, _ = place.verdicts(now)
+    offered = place.offered()
     pairs = list(zip(place.fleet.hosts, judged, strict=True))
     if as_json:
-        screen.json({"hosts": [_document(place, host, verdict) for host, verdict in pairs]})
+        hosts = [_document(place, host, verdict) for host, verdict in pairs]
+        screen.json({"hosts": hosts, "offered": [_offer(peer) for peer in offered]})
         return
     if not pairs:
         screen.note("no hosts are configured: add one in hosts.d")
@@ -46,14 +52,46 @@ def list_hosts(as_json: JsonOption = False, config: ConfigOption = NOT_GIVEN) ->
         ]
         for host, verdict in pairs
     ]
+    rows += [[peer.name, f"relay {peer.relay}", "", _offer_state(peer), ""] for peer in offered]
     screen.table([*columns[:-1], Column("MODULES", right=True)], rows)
+    for peer in offered:
+        if not peer.answers:
+            screen.note(f"{peer.name} does not answer relay {peer.relay}: {peer.reason}", screen.DOUBT)
+        if peer.refused:
+            screen.note(f"{peer.name} was not taken in: {peer.refused}", screen.DOUBT)
+    if offered:
+        screen.note("`pyrsyncbackup host accept NAME` takes an offered host in")
+
+
+def _offer_state(peer: PeerView) -> screen.Cell:
+    return screen.text("offered", "" if peer.answers else screen.DOUBT)
 
 
 def reached_by(host: Host) -> str:
     """`ssh backup@web1.example.org:22, agent 9737`."""
+    if host.via:
+        named = "" if host.peer == host.name else f" as {host.peer}"
+        return "relay " + " or ".join(relay.name for relay in host.via) + named
     if host.transport == "direct":
         return f"{host.address}:{host.agent_port} (direct)"
-    return f"ssh {host.ssh.user}@{host.address}:{host.ssh.port}, agent {host.agent_port}"
+    user = f"{host.ssh.user}@" if host.ssh.user else ""
+    port = f":{host.ssh.port}" if host.ssh.port else ""
+    through = f" through {host.ssh.jump.name}" if host.ssh.jump else ""
+    program = "openssh" if host.transport == "openssh" else "ssh"
+    return f"{program} {user}{host.address}{port}{through}, agent {host.agent_port}"
+
+
+def _offer(peer: PeerView) -> dict[str, object]:
+    return {
+        "name": peer.name,
+        "relay": peer.relay,
+        "title": peer.title,
+        "answers": peer.answers,
+        "reason": peer.reason or None,
+        "connect_seconds": round(peer.seconds, 6),
+        "seen": amounts.iso(peer.seen),
+        "refused": peer.refused or None,
+    }
 
 
 def _document(place: Workplace, host: Host, verdict: HostVerdict) -> dict[str, object]:
@@ -61,7 +99,14 @@ def _document(place: Workplace, host: Host, verdict: HostVerdict) -> dict[str, o
         "host": host.name,
         "address": host.address,
         "transport": host.transport,
-        "ssh": {"user": host.ssh.user, "port": host.ssh.port, "key": str(host.ssh.key)},
+        "via": [relay.name for relay in host.via],
+        "peer": host.peer or None,
+        "ssh": {
+            "user": host.ssh.user or None,
+            "port": host.ssh.port or None,
+            "key": str(host.ssh.key),
+            "jump": host.ssh.jump.name if host.ssh.jump else None,
+        },
         "agent_port": host.agent_port,
         "enabled": host.enabled,
         "trust": host.trust,

@@ -14,7 +14,7 @@ from rich.table import Column
 from rich.text import Text
 
 from pyrsyncbackup_collector.cli import amounts, screen
-from pyrsyncbackup_collector.pull.report import Progress
+from pyrsyncbackup_collector.pull.report import RECONNECT, Progress
 
 
 class _Name(ProgressColumn):
@@ -35,6 +35,8 @@ class _Numbers(ProgressColumn):
         if not at.files_total:
             listed = f" {amounts.counted(at.entries, 'entry')}" if at.entries else ""
             return screen.text(f"{at.phase}{listed}", screen.QUIET)
+        if at.phase == RECONNECT:
+            return screen.text("cut off; connecting again", screen.DOUBT)
         parts = [f"{amounts.number(at.files_done)}/{amounts.counted(at.files_total, 'file')}"]
         parts.append(f"{amounts.size(at.bytes_seen)}/{amounts.size(at.bytes_total)}")
         if task.speed:

@@ -21,6 +21,7 @@ from pyrsyncbackup_collector.pull.cancel import Cancel
 from pyrsyncbackup_collector.pull.driver import plan_module
 from pyrsyncbackup_collector.pull.report import PlannedChange
 from pyrsyncbackup_collector.pull.task import Task
+from pyrsyncbackup_collector.schedule.tokens import Tokens
 from pyrsyncbackup_collector.transport.offer import ModuleOffer, ModuleState
 
 Told = Callable[[Result], None]
@@ -33,8 +34,9 @@ def pull_all(place: Workplace, targets: list[Target], display: PullDisplay, told
     """
     cancel = Cancel()
     workers = place.config.limits.pulls
+    tokens = Tokens(place.config.limits.per_hop)
     with opened(place.config) as parts, ThreadPoolExecutor(workers, thread_name_prefix="pull") as pool:
-        jobs = [pool.submit(_pull_host, place, parts, target, cancel, display, told) for target in targets]
+        jobs = [pool.submit(_pull_host, place, parts, target, tokens, cancel, display, told) for target in targets]
         _finish(jobs, cancel)
 
 
@@ -52,24 +54,36 @@ def _finish(jobs: list[Future[None]], cancel: Cancel) -> None:
 
 
 def _pull_host(
-    place: Workplace, parts: Parts, target: Target, cancel: Cancel, display: PullDisplay, told: Told
+    place: Workplace,
+    parts: Parts,
+    target: Target,
+    tokens: Tokens,
+    cancel: Cancel,
+    display: PullDisplay,
+    told: Told,
 ) -> None:
     host = target.host
     begin = parts.clock.now()
     try:
         cancel.check()
-        found = check_host(parts, host, ()).discovery
+        checked = check_host(parts, host, ())
     except BackupError as error:
         if not isinstance(error, Cancelled):
             parts.catalog.check_done(host.name, begin=begin, error=error)
         told(of_error(host.name, "", error))
         return
+    found = checked.discovery
     parts.catalog.check_done(host.name, begin=begin)
+    if checked.peers is not None:
+        refused = {peer.name: peer.refused for peer in parts.catalog.peers(host.name)}
+        parts.catalog.peers_seen(host.name, checked.peers, refused)
     for module, problem in _chosen(target, found):
         if problem is not None:
             told(of_error(host.name, module, problem))
-        elif not cancel.is_set:
-            told(_pull_module(place, parts, target, found, module, cancel, display))
+            continue
+        with tokens.held(parts.connections.passes(host)):
+            if not cancel.is_set:
+                told(_pull_module(place, parts, target, found, module, cancel, display))
 
 
 def _pull_module(

@@ -46,19 +46,28 @@ def trust(
         raise UsageError("a fingerprint of an SSH key begins with SHA256:", "`ssh-keygen -lf` shows it")
     place = Workplace.load(config)
     host = place.fleet.host(name)
-    consent = _Consent(host, yes=yes, replace=replace)
+    consent = Consent(host, yes=yes, replace=replace)
     with place.connections() as connections:
         shown = connections.inspect(host)
         if _trust_ssh(connections, host, shown, consent, ssh_fingerprint):
             shown = connections.inspect(host)
-        _trust_agent(connections, host, shown, consent, fingerprint)
+        if not host.enabled and shown.agent_certificate is None and not fingerprint:
+            screen.facts([("agent", "none answers, none is needed: the host is a way for others (enabled = false)")])
+            return
+        trust_agent(connections, host, shown, consent, fingerprint)
 
 
-class _Consent:
+# What prints the same fingerprint on the host.
+_SHOWN_BY = {"--fingerprint": "pyrsyncbackup-agent identity", "--ssh-fingerprint": "ssh-keygen -lf KEY.pub"}
+
+
+class Consent:
     """Whether a key is the right one: by the fingerprint that was given, by --yes, or by asking."""
 
-    def __init__(self, host: Host, *, yes: bool, replace: bool) -> None:
-        self._host, self._yes, self.replace = host, yes, replace
+    def __init__(self, host: Host, *, yes: bool, replace: bool, command: str = "") -> None:
+        """`command` is what to run with the fingerprint; `host trust` without it."""
+        self._yes, self.replace = yes, replace
+        self._command = command or f"host trust {host.name}"
 
     def need(self, what: str, shown: str, option: str, refusal: BackupError) -> None:
         """Return if the administrator agrees to `shown`; raise `refusal` with the command that would."""
@@ -66,23 +75,23 @@ class _Consent:
             return
         if not sys.stdin.isatty():
             again = " --replace" if self.replace else ""
-            command = f"pyrsyncbackup host trust {self._host.name} {option} {shown}{again}"
-            raise type(refusal)(refusal.cause, f"compare it on the host, then run: {command}")
+            command = f"pyrsyncbackup {self._command} {option} {shown}{again}"
+            raise type(refusal)(refusal.cause, f"compare it on the host (`{_SHOWN_BY[option]}`), then run: {command}")
         if not typer.confirm(f"Is this the {what} that the host itself shows?", err=True):
             raise type(refusal)("nothing was changed", "compare the fingerprints on the host")
 
 
-def _trust_ssh(connections: Connections, host: Host, shown: Inspection, consent: _Consent, given: str) -> bool:
+def _trust_ssh(connections: Connections, host: Host, shown: Inspection, consent: Consent, given: str) -> bool:
     """Make the SSH host key known; whether anything changed."""
-    key = shown.ssh_key
-    if key is None:
+    key, server = shown.ssh_key, shown.ssh_server
+    if key is None or server is None:
         return False
     if shown.ssh_trusted:
         screen.facts([("SSH host key", f"{key}"), ("", "known already")])
         if given and given.rstrip("=") != key.fingerprint:
             raise HostKeyChanged(f"{host.name}: the server shows {key.fingerprint}, not {given}", "compare again")
         return False
-    screen.facts([("SSH host key", f"{key}"), ("", f"of {host.address}, port {host.ssh.port}")])
+    screen.facts([("SSH host key", f"{key}"), ("", f"of {server}")])
     problem = shown.problem or HostKeyUnknown(f"{host.name}: the SSH host key is not known")
     if isinstance(problem, HostKeyChanged) and not consent.replace:
         raise problem
@@ -94,15 +103,14 @@ def _trust_ssh(connections: Connections, host: Host, shown: Inspection, consent:
             )
     else:
         consent.need("SSH host key", key.fingerprint, "--ssh-fingerprint", problem)
-    connections.trust_ssh_key(host, key, replace=consent.replace)
+    connections.trust_ssh_key(host, server, key, replace=consent.replace)
     screen.facts([("", screen.text("known from now on", screen.GOOD))])
     return True
 
 
-def _trust_agent(connections: Connections, host: Host, shown: Inspection, consent: _Consent, given: str) -> None:
+def trust_agent(connections: Connections, host: Host, shown: Inspection, consent: Consent, given: str) -> None:
+    """Pin the agent's key that is shown: proven by an invitation, `given`, or agreed to. Raises BackupError."""
     from pyrsyncbackup import identity
-
-    from pyrsyncbackup_collector.transport.trust import key_changed
 
     certificate = shown.agent_certificate
     if certificate is None:
@@ -119,16 +127,15 @@ def _trust_agent(connections: Connections, host: Host, shown: Inspection, consen
         return
     if changed and not consent.replace:
         assert shown.pinned_certificate is not None  # noqa: S101 - or nothing changed
-        raise key_changed(host.name, shown.pinned_certificate, certificate)
+        raise connections.changed(host, shown.pinned_certificate, certificate)
     if given:
         how = "the given fingerprint"
     elif shown.proven and not changed:
         how = "the invitation that it accepted"
     else:
         kind = AgentKeyChanged if changed else AgentKeyUnknown
-        known = (
-            "has changed, and the new one" if changed else "is not trusted yet: it accepted no invitation of ours, and"
-        )
+        unproven = "is not trusted yet: it did not prove an invitation that counts here, and"
+        known = "has changed, and the new one" if changed else unproven
         refusal = kind(f"{host.name}: the agent's key {known} was confirmed by nobody")
         consent.need("agent's key", shown.agent_fingerprint, "--fingerprint", refusal)
         how = "your word"

@@ -17,12 +17,12 @@ from pyrsyncbackup_collector import config as configuration
 from pyrsyncbackup_collector.cli import amounts
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.config import Config, Policy
-from pyrsyncbackup_collector.errors import ConfigError, StoreMissing, StoreReadOnly
+from pyrsyncbackup_collector.errors import ConfigError, NotFound, StoreMissing, StoreReadOnly
 from pyrsyncbackup_collector.fleet.hosts import Fleet
 
 if TYPE_CHECKING:
     from pyrsyncbackup_collector.catalog import Catalog
-    from pyrsyncbackup_collector.catalog.views import DaemonView
+    from pyrsyncbackup_collector.catalog.views import DaemonView, PeerView
     from pyrsyncbackup_collector.cli.verdict import HostVerdict
     from pyrsyncbackup_collector.store.snapshot import Snapshot
     from pyrsyncbackup_collector.store.store import Store
@@ -164,6 +164,21 @@ class Workplace:
             snapshot = reference.resolve(wanted, known, SystemClock().now())
             with store.reading(snapshot):
                 yield store, snapshot
+
+    def offered(self) -> list[PeerView]:
+        """The hosts that relays of this fleet offered at their last check and that nobody configured."""
+        with self.catalog() as catalog:
+            peers = catalog.peers()
+        names = {host.name for host in self.fleet.hosts}
+        return [peer for peer in peers if peer.relay in names and not self.fleet.behind(peer.relay, peer.name)]
+
+    def known_or_offered(self, name: str) -> None:
+        """Raise NotFound for a name that neither the configuration nor any relay knows."""
+        try:
+            self.fleet.host(name)
+        except NotFound:
+            if not any(peer.name == name for peer in self.offered()):
+                raise
 
     def verdicts(self, now: float) -> tuple[list[HostVerdict], DaemonView | None]:
         """How every configured host stands by what the catalog knows, and the daemon that said so."""
