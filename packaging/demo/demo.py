@@ -98,8 +98,8 @@ class Demo:
         self.run("pyrsyncbackup", "invitation", HOST, to=self.world.invitation)
         accepted = self.run(*self.world.agent_command("accept", str(self.world.invitation)))
         self.say("That line goes to authorized_keys: it allows one forwarded port and no shell.")
-        self.world.let_in(accepted)
-        self.run("pyrsyncbackup", "host", "trust", HOST, "--ssh-fingerprint", self.world.ssh_fingerprint)
+        self.world.sshd.let_in(accepted)
+        self.run("pyrsyncbackup", "host", "trust", HOST, "--ssh-fingerprint", self.world.sshd.fingerprint)
         self.run("pyrsyncbackup", "host", "test", HOST)
 
     def first_pulls(self) -> None:

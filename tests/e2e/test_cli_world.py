@@ -110,7 +110,7 @@ def test_each_refusal_on_the_way_to_trust_says_the_command_that_helps(world):
     assert changed.returncode == 5
     assert "HAS CHANGED" in changed.stdout
     assert "--replace" in changed.stdout
-    again = world.command("host", "trust", "web1", "--replace", "--ssh-fingerprint", world.ssh_fingerprint)
+    again = world.command("host", "trust", "web1", "--replace", "--ssh-fingerprint", world.sshd.fingerprint)
     assert again.returncode == 0, again.stderr
 
 
