@@ -70,7 +70,7 @@ dist: $(STAMP)
 	for part in proto agent collector .; do $(BIN)/python -m build --quiet --no-isolation --outdir dist $$part || exit 1; done
 
 bench: $(STAMP)
-	$(BIN)/python -m tests.bench.pulls $(ARGS)
+	$(BIN)/python -m tests.bench $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(PROTOC_VENV) .venv-agent build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis */build */*.egg-info

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tests.bench import data
@@ -116,7 +116,7 @@ def small_files(scene: Scene) -> None:
 
 def large_file(scene: Scene) -> None:
     """1 GiB of random bytes: MB/s, with the store."""
-    for case, goal in (("direct", 200), ("tunnel", 100)):
+    for case, goal in (("direct", 200), ("tunnel", 100), ("openssh", 200)):
         tree = scene.base / f"large-{case}"
         tree.mkdir()
         data.large_file(tree / "big", 1 << 30)
@@ -171,8 +171,8 @@ def hard_linked(tree: Path, round_number: int, number: int) -> int:
 CASES = {"host": host_of_2000_files, "small": small_files, "large": large_file, "space": space}
 
 
-def main() -> None:
-    for name in sys.argv[1:] or CASES:
+def main(names: Iterable[str]) -> None:
+    for name in names:
         with tempfile.TemporaryDirectory(prefix="b-", dir=os.environ.get("BENCH_DIR", "/var/tmp")) as directory:
             scene = Scene(Path(directory))
             try:
@@ -182,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or CASES)

@@ -21,6 +21,7 @@ from pyrsyncbackup_collector.transport.agent_client import AgentClient
 from pyrsyncbackup_collector.transport.connections import Connections
 
 from tests.support.agent import RunningAgent
+from tests.support.openssh import clients
 from tests.support.puller import Puller
 from tests.support.sshd import Sshd
 
@@ -73,9 +74,9 @@ class Scene:
         self._connections.append(client)
         return client
 
-    def tunnel(self) -> AgentClient:
-        """An open connection through sshtunnel, as the daemon makes it."""
-        state = self.base / "state"
+    def tunnel(self, transport: str = "sshtunnel") -> AgentClient:
+        """An open connection through SSH, as the daemon makes it."""
+        state = self.base / f"state-{transport}"
         for name in ("identity", "pins", "hosts.d"):
             (state / name).mkdir(parents=True, exist_ok=True)
         shutil.copytree(self.agent.base / "collector-identity", state / "identity", dirs_exist_ok=True)
@@ -84,6 +85,7 @@ class Scene:
         (state / "collector.toml").write_text(f'store = "store"\ncatalog = "c"\nruntime = "{state}/run"\n')
         (state / "hosts.d" / "web.toml").write_text(
             f'[[host]]\nname = "web1"\naddress = "127.0.0.1"\nagent_port = {self.agent.port}\n'
+            f'transport = "{transport}"\n'
             f'ssh = {{ user = "{self.sshd.user}", port = {self.sshd.port}, key = "{self.sshd.user_key}" }}\n'
         )
         config = load(state / "collector.toml")
@@ -92,6 +94,10 @@ class Scene:
         client = held.__enter__()
         self._connections.append(_Held(held, connections))
         return client
+
+    def openssh(self) -> AgentClient:
+        """An open connection by OpenSSH's own client."""
+        return self.tunnel("openssh")
 
     def pull(self, client: AgentClient, module: str) -> tuple[Cost, PullReport]:
         reports: list[PullReport] = []
@@ -126,7 +132,8 @@ class _Held:
 
 def _own() -> float:
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+    connections = sum(map(tree_cpu, clients()))  # processes that go on
+    return time.process_time() + children.ru_utime + children.ru_stime + connections
 
 
 def tree_cpu(pid: int) -> float:
