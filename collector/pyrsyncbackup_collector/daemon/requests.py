@@ -10,6 +10,7 @@ A module's part has an `error` too if its pull failed. All methods may be called
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 
 from pyrsyncbackup_collector.daemon.work import Ended
 from pyrsyncbackup_collector.discovery import Discovery
+from pyrsyncbackup_collector.entry import printable
 from pyrsyncbackup_collector.errors import BackupError, Cancelled, CatalogError, ModuleNotReady, ModuleUnknown, NotFound
 from pyrsyncbackup_collector.fleet import Fleet
 from pyrsyncbackup_collector.transport.offer import ModuleState
@@ -161,8 +163,10 @@ class Desk:
         request = self._open[row.id] = _Open(row.id, row.host, row.module)
         try:
             host = fleet.host(row.host)
-        except NotFound as error:
-            self._finish(request, error)
+        except NotFound:
+            # The command that asks knows it from the same files, as they are now.
+            cause = f"the daemon does not know {printable(row.host)}: it was defined after it read its configuration"
+            self._finish(request, NotFound(cause, f"`systemctl reload pyrsyncbackup`, or kill -HUP {os.getpid()}"))
             return
         if not host.enabled:
             self._finish(request, BackupError(f"{host.name} is disabled", "set enabled = true in its definition"))

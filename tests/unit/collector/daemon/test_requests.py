@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,15 @@ def test_a_request_for_a_host_waits_for_all_its_ready_modules(desks: Desks) -> N
 @pytest.mark.parametrize(
     ("host", "module", "error"),
     [
-        ("web9", "", ("NotFound", "no host is called web9", "did you mean web1?")),
+        (
+            "web9",
+            "",
+            (
+                "NotFound",
+                "the daemon does not know web9: it was defined after it read its configuration",
+                f"`systemctl reload pyrsyncbackup`, or kill -HUP {os.getpid()}",
+            ),
+        ),
         ("off", "", ("BackupError", "off is disabled", "set enabled = true in its definition")),
         (
             "web1",
