@@ -134,8 +134,8 @@ FAULTS: dict[str, tuple[Callable[[Scene], object], str, str]] = {
     ),
     "changed agent key": (
         changed_agent_key,
-        "bad: THE AGENT'S KEY HAS CHANGED: pinned is SHA256:.*, it now shows SHA256:.*",
-        "somebody may be in between; if the agent was set up anew: `pyrsyncbackup host trust bad --replace`",
+        "bad: THE AGENT'S KEY HAS CHANGED: pinned is SHA256:.*, it now shows SHA256:.*, the key of good",
+        "the way leads to good: correct the address of bad, here or in the agent.toml of its relay",
     ),
     "unknown agent key": (
         lambda scene: scene.pin.unlink(),
