@@ -288,6 +288,17 @@ def test_what_is_offered_by_a_hostile_relay_is_looked_at_twice(connections: Conn
     assert caught.value.hint == LOOK
 
 
+def test_a_message_that_is_too_large_is_not_taken_for_a_full_relay(
+    connections: Connections, hostile: HostileRelay
+) -> None:
+    hostile.list = lambda: bytes(5 << 20)
+    with (
+        connections.agent(direct_host(hostile.port, "evil")) as client,
+        pytest.raises(errors.RelayRefused, match="relay evil misbehaves: the agent sent a message that is too large"),
+    ):
+        client.relay.peers(5)
+
+
 def test_a_slow_relay_is_waited_for(
     connections: Connections, hostile: HostileRelay, agent: RunningAgent, config: Config
 ) -> None:

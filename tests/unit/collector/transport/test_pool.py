@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from pyrsyncbackup_collector.errors import AgentRefused, ConnectError, ConnectionLost, HostUnreachable
 from pyrsyncbackup_collector.fleet.hosts import Host
+from pyrsyncbackup_collector.transport import pool as pools
 from pyrsyncbackup_collector.transport.pool import FIRST_PAUSE, LONGEST_PAUSE, Pool
 
 from tests.support.fleet import direct_host
@@ -287,3 +288,44 @@ def test_many_threads_and_failures_leave_nothing_open(clock: StillClock) -> None
     assert {thing.closed for thing in opened} == {1}
     assert pool.open_names() == []
     assert all(place.users == 0 for place in pool._places.values())
+
+
+def test_two_ways_of_opposite_order_do_not_wait_for_each_other_for_ever(
+    clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one opens a way as configured before a reload that turned it round, and one as after it."""
+    monkeypatch.setattr(pools, "LONGEST_OPENING", 0.2)
+    both, inside = threading.Barrier(2), threading.local()
+    below = {"web1": WEB2, "web2": WEB1}
+
+    def open_upon_the_other(host: Host, now: bool) -> Thing:
+        if not hasattr(inside, "one"):
+            inside.one = True
+            both.wait(10)
+            with pool.use(below[host.name], now=now):
+                pass
+        return Thing(host)
+
+    pool: Pool[Thing] = Pool(open_upon_the_other, clock, IDLE)
+
+    def use(host: Host) -> str:
+        try:
+            with pool.use(host, now=True):
+                return "opened once the other had given up"
+        except ConnectError as error:
+            return error.cause
+
+    with ThreadPoolExecutor(2) as threads:
+        assert any("is being opened for too long" in cause for cause in threads.map(use, (WEB1, WEB2)))
+    pool.close()
+
+
+def test_a_remembered_failure_holds_nothing_of_the_opening_that_failed(clock: StillClock, opener: Opener) -> None:
+    opener.fails = HostUnreachable("away", "look")
+    pool: Pool[Thing] = Pool(opener, clock, IDLE)
+    with pytest.raises(HostUnreachable), pool.use(WEB1):
+        pass
+    backoff = pool.backoff("web1")
+    assert backoff is not None
+    assert backoff.error.__traceback__ is None
+    assert (backoff.error.cause, backoff.error.hint) == ("away", "look")
