@@ -1,6 +1,6 @@
 """The RPCs of an agent as a relay: the peers it offers, and connections with them, as plain values and bytes.
 
-With `agent_client` and `rpc_errors` the only user of gRPC. A connection stands when the relay has sent its initial
+With `agent_client` and `rpc_errors` the only user of gRPC. A connection stands when the relay says so in its initial
 metadata; from then on its two directions are bytes, which are somebody else's TLS.
 """
 
