@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyrsyncbackup import identity
-from pyrsyncbackup_collector.config.model import Config, Limits, PolicySettings
+from pyrsyncbackup_collector.config.model import Config, Limits, PolicySettings, Upkeep
 from pyrsyncbackup_collector.fleet.hosts import Host, Ssh
 from pyrsyncbackup_collector.transport.invitations import own_identity
 
@@ -24,6 +24,7 @@ def make_config(folder: Path, **limits: Any) -> Config:
         runtime=folder / "run",
         sandbox="require",
         limits=Limits(**{"connect": "5s", **limits}),
+        upkeep=Upkeep(),
         policy=PolicySettings(),
         rules=(),
         hosts=(),

@@ -27,7 +27,7 @@ TYPES = {
 
 
 class Contents:
-    """Objects by digest, in memory; `open` and `read` as the store has them."""
+    """Objects by digest, in memory; `open_entry` and `read_entry` as the store has them."""
 
     def __init__(self) -> None:
         self.by_digest: dict[str, bytes] = {}
@@ -43,11 +43,14 @@ class Contents:
         except KeyError:
             raise StoreDamaged(f"object {sha256} is missing") from None
 
-    def read(self, sha256: str, size: int) -> bytes:
-        with self.open(sha256) as file:
+    def open_entry(self, entry: Entry) -> BinaryIO:
+        return self.open(entry.sha256)
+
+    def read_entry(self, entry: Entry) -> bytes:
+        with self.open_entry(entry) as file:
             content = file.read()
-        if len(content) != size or hashlib.sha256(content).hexdigest() != sha256:
-            raise StoreDamaged(f"object {sha256} is damaged")
+        if len(content) != entry.size or hashlib.sha256(content).hexdigest() != entry.sha256:
+            raise StoreDamaged(f"object {entry.sha256} is damaged")
         return content
 
 

@@ -222,12 +222,18 @@ class Journal:
                 "DELETE FROM runs WHERE end < ? AND id NOT IN (SELECT last_run FROM modules)", (before,)
             ).rowcount
 
-    def request(self, host: str, module: str = "", options: Mapping[str, Any] | None = None) -> int:
-        """Ask the daemon for a pull of a module, or of all modules of a host; returns the request's number."""
+    def request(
+        self, host: str, module: str = "", options: Mapping[str, Any] | None = None, *, kind: str = PULL
+    ) -> int:
+        """Ask the daemon for a pull of a module, or of all modules of a host, or for a chore; the request's number."""
         with self._database.writing():
             return int(
                 Request.insert(
-                    host=host, module=module, options=json.dumps(dict(options or {})), created=self._clock.now()
+                    kind=kind,
+                    host=host,
+                    module=module,
+                    options=json.dumps(dict(options or {})),
+                    created=self._clock.now(),
                 ).execute(self._database.peewee)
             )
 

@@ -64,7 +64,7 @@ class Module(Model):
 
 
 class Run(Model):
-    """A pull, or a row of checks of one host that ended alike."""
+    """A pull, a chore, or a row of checks of one host that ended alike."""
 
     id = TextField(primary_key=True)
     host = TextField()
@@ -129,6 +129,7 @@ class Request(Model):
     cancelled = FloatField(null=True)
     runs = TextField(default="[]")
     result = TextField(default="{}")
+    kind = TextField(default="pull")
 
     class Meta:  # noqa: D106
         table_name = "requests"

@@ -171,9 +171,13 @@ class VersionView:
 
 @dataclass(frozen=True, slots=True)
 class RequestView:
-    """What a command asked of the daemon; `module` "" is all of the host. `done` None: not yet."""
+    """What a command asked of the daemon: a pull (`module` "" is all of the host), or a chore by its name.
+
+    `done` None: not yet.
+    """
 
     id: int
+    kind: str
     host: str
     module: str
     options: Mapping[str, Any]

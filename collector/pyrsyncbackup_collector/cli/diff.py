@@ -114,7 +114,7 @@ def _show_lines(store: Store, difference: Difference) -> None:
 
 
 def _content(store: Store, entry: Entry) -> bytes:
-    with store.objects.open(entry.sha256) as content:
+    with store.objects.open_entry(entry) as content:
         return content.read()
 
 

@@ -207,7 +207,7 @@ def cat(
             what = f"is a {_WORDS.get(entry.type, entry.type)}" if entry.type != FILE else "was never read"
             raise BackupError(f"/{printable(wanted)} {what}, it has no content", _where_instead(entry))
         warn(snapshot)
-        with store.objects.open(entry.sha256) as content:
+        with store.objects.open_entry(entry) as content:
             _copy(content)
 
 

@@ -159,6 +159,7 @@ def _assemble(path: Path, main: CollectorFile, rules: tuple[Rule, ...], hosts: t
         runtime=absolute(main.runtime) if main.runtime else _default_runtime(path),
         sandbox=main.sandbox,
         limits=main.limits,
+        upkeep=main.upkeep,
         policy=main.policy,
         rules=rules,
         hosts=tuple(_with_paths(host, absolute) for host in hosts),

@@ -189,6 +189,18 @@ class HostsFile(Strict):
     rule: Annotated[tuple[Rule, ...], _before(_tuple)] = ()
 
 
+class Upkeep(Strict):
+    """How often the daemon does what keeps the store well, in seconds; None: never by itself."""
+
+    prune: Annotated[float | None, _before(quantities.duration_or_off)] = 86400.0
+    gc: Annotated[float | None, _before(quantities.duration_or_off)] = 86400.0
+
+    def rota(self) -> dict[str, float]:
+        """Seconds between two runs, by the chore's name; those that are off are left out."""
+        found = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return {name: every for name, every in found if every is not None}
+
+
 class CollectorFile(HostsFile):
     """collector.toml."""
 
@@ -198,6 +210,7 @@ class CollectorFile(HostsFile):
     runtime: FilePath | None = None
     sandbox: Literal["require", "off"] = "require"
     limits: Limits = Limits()
+    upkeep: Upkeep = Upkeep()
     policy: PolicySettings = PolicySettings()
 
 
@@ -216,6 +229,7 @@ class Config:
     runtime: Path
     sandbox: Literal["require", "off"]
     limits: Limits
+    upkeep: Upkeep
     policy: PolicySettings
     rules: tuple[Rule, ...]
     hosts: tuple[HostConfig, ...]

@@ -1,4 +1,4 @@
-"""What commands ask of the daemon, followed from the row in the catalog to its result.
+"""Pulls that commands ask of the daemon, followed from the row in the catalog to its result.
 
 `pyrsyncbackup pull` writes a request; the loop finds it here, has the board do what is asked, and writes the result:
 
@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from pyrsyncbackup_collector.catalog.journal import PULL
 from pyrsyncbackup_collector.daemon.work import Ended
 from pyrsyncbackup_collector.discovery import Discovery
 from pyrsyncbackup_collector.entry import printable
@@ -29,6 +30,8 @@ class Row(Protocol):
 
     @property
     def id(self) -> int: ...  # noqa: D102
+    @property
+    def kind(self) -> str: ...  # noqa: D102
     @property
     def host(self) -> str: ...  # noqa: D102
     @property
@@ -106,6 +109,8 @@ class Desk:
         with self._lock:
             self._write_results()
             for row in self._rows.requests():
+                if row.kind != PULL:
+                    continue
                 if row.id in self._open:
                     if row.cancelled is not None:
                         self._stop(self._open[row.id])

@@ -19,6 +19,7 @@ from pyrsyncbackup_collector.daemon.composition import Parts
 from pyrsyncbackup_collector.daemon.newcomers import take_in
 from pyrsyncbackup_collector.daemon.notify import Notifier
 from pyrsyncbackup_collector.daemon.requests import Desk
+from pyrsyncbackup_collector.daemon.upkeep import Upkeep
 from pyrsyncbackup_collector.daemon.wakeup import Wakeup
 from pyrsyncbackup_collector.daemon.work import PullOrder, check_host, described, internal, pull
 from pyrsyncbackup_collector.discovery import Discovery
@@ -63,6 +64,7 @@ class Service:
         self._wakeup = Wakeup()
         self._board = Board(_slots(config), self._passes)
         self._desk = Desk(parts.catalog, self._board, self._cancel_run)
+        self._upkeep = Upkeep(parts, config)
         self._threads: set[threading.Thread] = set()
         self._cancels: dict[str, tuple[Host, Cancel]] = {}
         self._offers: dict[str, Discovery] = {}
@@ -136,6 +138,7 @@ class Service:
         monotonic = self._parts.clock.monotonic()
         if self._desk.poll(self._fleet):
             self._wakeup.set()
+        self._upkeep.poll()
         if monotonic >= self._next_heartbeat:
             self._next_heartbeat = monotonic + HEARTBEAT
             self._parts.catalog.heartbeat(os.getpid(), self._parts.sandbox_kind)
@@ -339,6 +342,7 @@ class Service:
 
     def _apply(self, config: Config, difference: reload.Difference) -> None:
         self._config, self._fleet = config, Fleet.from_config(config)
+        self._upkeep.set_config(config)
         self._behind = _behind(self._fleet)
         self._board.set_slots(_slots(config))
         self._board.set_hosts(self._host_policies())
@@ -370,12 +374,15 @@ class Service:
         logs.get().info("stopping", pulls=len(runs))
         for run in runs:
             self._cancel_run(run)
+        self._upkeep.stop()
         if not self._joined(GRACE):
             self._parts.close_connections()
             if not self._joined(GRACE):
                 with self._lock:
                     left = sorted(thread.name for thread in self._threads)
                 logs.get().error("ends although something still runs", jobs=left)
+        if not self._upkeep.joined(GRACE):
+            logs.get().error("ends although a chore still runs")
         books.join(GRACE)
         with contextlib.suppress(CatalogError):
             self._parts.catalog.daemon_ended(os.getpid())

@@ -266,7 +266,7 @@ class Fetcher:
         with target.open("ab") as new:
             begin = new.tell()
             try:
-                with self._objects.open(before.sha256) as old:
+                with self._objects.open_entry(before) as old:
                     _skip(old, begin)
                     shutil.copyfileobj(old, new, _PIECE)
             except StoreDamaged:

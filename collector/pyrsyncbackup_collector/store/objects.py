@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 
 import zstandard
 
+from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.errors import StoreDamaged, StoreError
 from pyrsyncbackup_collector.store.faults import translate, translated
 from pyrsyncbackup_collector.store.layout import TEMPORARY, make_directory, write_all
@@ -224,6 +225,18 @@ class ObjectStore:
         if hashlib.sha256(data).hexdigest() != sha256:
             raise _damaged(sha256, "its content has another digest")
         return data
+
+    def open_entry(self, entry: Entry) -> io.BufferedReader:
+        """A stream of the content of a file's entry, verified as by `open`; close it."""
+        # What was changing may have the size of another moment; its digest is of what was kept.
+        return self.open(entry.sha256, None if entry.changing else entry.size)
+
+    def read_entry(self, entry: Entry) -> bytes:
+        """The whole content of a file's entry, verified; for small ones."""
+        if not entry.changing:
+            return self.read(entry.sha256, entry.size)
+        with self.open_entry(entry) as content:
+            return content.read()
 
     def sync(self) -> None:
         """Make all that was written durable: syncfs(2) of the store's file system."""

@@ -56,12 +56,12 @@ Progress = Callable[[int, int], None]
 class Objects(Protocol):
     """Where content comes from: one thread asks, for one content after the other."""
 
-    def read(self, sha256: str, size: int, /) -> bytes:
+    def read_entry(self, entry: Entry, /) -> bytes:
         """A small content as a whole, verified; StoreDamaged if it cannot be had or has another size."""
         ...
 
-    def open(self, sha256: str, /) -> BinaryIO:
-        """The content with this digest, to be closed by the caller; StoreDamaged if it cannot be had."""
+    def open_entry(self, entry: Entry, /) -> BinaryIO:
+        """The content of a file's entry, to be closed by the caller; StoreDamaged if it cannot be had."""
         ...
 
 
@@ -312,7 +312,7 @@ class _Restoration:
         """Write the content, with holes where the original had some; StoreDamaged unless its digest is the entry's."""
         sparse = entry.allocated < entry.size
         if entry.size <= _CHUNK and not entry.changing:
-            data = self._objects.read(entry.sha256, entry.size)
+            data = self._objects.read_entry(entry)
             if sparse:
                 _write_sparse(fd, data)
                 os.ftruncate(fd, len(data))
@@ -322,7 +322,7 @@ class _Restoration:
             return len(data)
         digest = hashlib.sha256()
         written = 0
-        with self._objects.open(entry.sha256) as content:
+        with self._objects.open_entry(entry) as content:
             for chunk in _chunks(content):
                 digest.update(chunk)
                 written += len(chunk)

@@ -11,12 +11,34 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from pyrsyncbackup_collector.catalog.database import Database
-from pyrsyncbackup_collector.catalog.migrations import m0001_first, m0002_peers
+from pyrsyncbackup_collector.catalog.migrations import (
+    m0001_first,
+    m0002_peers,
+    m0003_chores,
+    m0004_retention,
+    m0005_garbage,
+    m0006_chunks,
+    m0007_verify,
+    m0008_finding,
+    m0009_drills,
+    m0010_copies,
+)
 from pyrsyncbackup_collector.errors import CatalogMismatch
 
 Step = Callable[[sqlite3.Connection], None]
 
-STEPS: Final[Mapping[int, Step]] = {1: m0001_first.up, 2: m0002_peers.up}
+STEPS: Final[Mapping[int, Step]] = {
+    1: m0001_first.up,
+    2: m0002_peers.up,
+    3: m0003_chores.up,
+    4: m0004_retention.up,
+    5: m0005_garbage.up,
+    6: m0006_chunks.up,
+    7: m0007_verify.up,
+    8: m0008_finding.up,
+    9: m0009_drills.up,
+    10: m0010_copies.up,
+}
 
 
 def latest(steps: Mapping[int, Step] = STEPS) -> int:

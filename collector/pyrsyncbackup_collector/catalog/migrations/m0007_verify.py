@@ -1,0 +1,9 @@
+"""What was found damaged."""
+
+from __future__ import annotations
+
+import sqlite3
+
+
+def up(raw: sqlite3.Connection) -> None:
+    """Add it."""

@@ -1,0 +1,123 @@
+"""Work on the store that is no pull: asked for by a command, or due by the rota; each leaves a run of its name.
+
+A chore is a function; which there are says `CHORES`. Who calls it (the daemon in a thread, a command that holds the
+store's lock itself) is decided by `upkeep` and by the command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pyrsyncbackup_collector import logs
+from pyrsyncbackup_collector.catalog.journal import CANCELLED, COMPLETE, FAILED, PARTIAL
+from pyrsyncbackup_collector.config import Config
+from pyrsyncbackup_collector.daemon.composition import Parts
+from pyrsyncbackup_collector.daemon.work import PROGRESS_EVERY, described, internal
+from pyrsyncbackup_collector.errors import BackupError, Cancelled, CatalogError, UsageError
+from pyrsyncbackup_collector.pull.cancel import Cancel
+
+# What a chore says while it works: a word for the phase, how much is done, and how much there is (0: not known).
+Tell = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a chore works with. It calls `cancel.check` often, and `tell` as often as it likes."""
+
+    parts: Parts
+    config: Config
+    cancel: Cancel
+    tell: Tell
+
+
+# Takes the options of the request, and returns a JSON document; its `problems`, where that is a number above zero,
+# says that not all could be done. Raises BackupError.
+Chore = Callable[[Work, Mapping[str, Any]], dict[str, Any]]
+
+CHORES: Final[Mapping[str, Chore]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a chore ended: complete, partial, failed or cancelled; with its document or an error."""
+
+    run: str
+    outcome: str
+    document: dict[str, Any]
+    error: BackupError | None = None
+
+
+def do(
+    name: str,
+    parts: Parts,
+    config: Config,
+    options: Mapping[str, Any],
+    cancel: Cancel,
+    *,
+    trigger: str,
+    watch: Tell | None = None,
+    begun: Callable[[str], None] | None = None,
+) -> Finished:
+    """Do the chore of that name and record it; never raises for what goes wrong with it.
+
+    `begun` is told the run's id, `watch` the progress. Raises UsageError for a name that is no chore's, CatalogError if
+    not even the begin can be recorded.
+    """
+    chore = CHORES.get(name)
+    if chore is None:
+        raise UsageError(f"this collector does not know how to {name}", "is the daemon of the same version?")
+    run = parts.catalog.run_begin("", "", kind=name, trigger=trigger)
+    with logs.bind(run=run, chore=name):
+        if begun:
+            begun(run)
+        finished = Finished(run, FAILED, {}, BackupError("it was ended without a word"))
+        try:
+            document = chore(Work(parts, config, cancel, _Progress(parts, run, watch)), options)
+            outcome = PARTIAL if document.get("problems") else COMPLETE
+            finished = Finished(run, outcome, document)
+        except (KeyboardInterrupt, Cancelled):
+            finished = Finished(run, CANCELLED, {}, Cancelled("stopped on request", "run it again; it goes on"))
+        except BackupError as error:
+            finished = Finished(run, FAILED, {}, error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours is a failed run, not the end of a thread
+            logs.get().exception("chore failed by a fault of the program")
+            finished = Finished(run, FAILED, {}, internal(error))
+        finally:
+            _record(parts, finished)
+        return finished
+
+
+def _record(parts: Parts, finished: Finished) -> None:
+    counters = {key: value for key, value in finished.document.items() if type(value) is int}
+    try:
+        parts.catalog.run_end(finished.run, finished.outcome, error=finished.error, counters=counters)
+    except CatalogError as fault:
+        logs.get().error("the end of a chore could not be recorded", **described(fault))
+    if finished.error is None:
+        logs.get().info("chore ended", outcome=finished.outcome, **counters)
+    else:
+        level = logs.get().info if finished.outcome == CANCELLED else logs.get().warning
+        level(f"chore {finished.outcome}", **described(finished.error))
+
+
+class _Progress:
+    """Writes progress to the run's row, not more often than somebody reads it, and passes it on."""
+
+    def __init__(self, parts: Parts, run: str, watch: Tell | None) -> None:
+        self._parts, self._run, self._watch = parts, run, watch
+        self._next = 0.0
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        if self._watch:
+            self._watch(phase, done, total)
+        now = self._parts.clock.monotonic()
+        if now < self._next:
+            return
+        self._next = now + PROGRESS_EVERY
+        with contextlib.suppress(CatalogError):
+            self._parts.catalog.run_progress(
+                self._run, phase=phase, files_done=done, files_total=total, bytes_done=0, bytes_total=0
+            )

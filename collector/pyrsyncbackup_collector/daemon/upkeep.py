@@ -1,0 +1,144 @@
+"""Chores in the daemon: those that commands ask for, and those that are due by the rota, one of each name at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from pyrsyncbackup_collector import logs
+from pyrsyncbackup_collector.catalog.journal import PULL
+from pyrsyncbackup_collector.config import Config
+from pyrsyncbackup_collector.daemon import chores
+from pyrsyncbackup_collector.daemon.composition import Parts
+from pyrsyncbackup_collector.daemon.work import described
+from pyrsyncbackup_collector.errors import BackupError, CatalogError
+from pyrsyncbackup_collector.pull.cancel import Cancel
+
+# A chore that never ran begins so long after the daemon: first come the pulls.
+FIRST: Final = 300.0
+# Whether something is due by the rota is looked up so often, in seconds.
+LOOK_EVERY: Final = 10.0
+
+
+class Upkeep:
+    """The chores that run. `poll` is called by one thread; the rest by any."""
+
+    def __init__(self, parts: Parts, config: Config) -> None:
+        self._parts, self._config = parts, config
+        self._started = parts.clock.now()
+        self._running: dict[str, tuple[threading.Thread, Cancel, int | None]] = {}
+        # Answers that could not be written yet, because the catalog was locked.
+        self._answers: dict[int, Mapping[str, Any]] = {}
+        self._lock = threading.Lock()
+        self._next_look = 0.0
+        self._stopping = False
+
+    def set_config(self, config: Config) -> None:
+        """What begins from now on goes by this configuration."""
+        self._config = config
+
+    def poll(self) -> None:
+        """Begin what was asked for or is due, stop what was withdrawn. Raises CatalogError."""
+        self._write_answers()
+        for row in self._parts.catalog.requests():
+            if row.kind == PULL:
+                continue
+            if row.cancelled is not None:
+                self._withdraw(row.id)
+            elif row.taken is None and not self._runs(row.kind) and self._parts.catalog.request_take(row.id):
+                self._begin(row.kind, row.options, "request", row.id)
+        now = self._parts.clock.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + LOOK_EVERY
+            for name in self._due(self._parts.clock.now()):
+                self._begin(name, {}, "schedule", None)
+
+    def stop(self) -> None:
+        """Ask all to stop, and begin no more."""
+        with self._lock:
+            self._stopping = True
+            running = list(self._running.values())
+        for _, cancel, _ in running:
+            cancel.set()
+
+    def joined(self, seconds: float) -> bool:
+        """Whether all ended within that time, after `stop`."""
+        deadline = self._parts.clock.monotonic() + seconds
+        with self._lock:
+            running = list(self._running.values())
+        for thread, _, _ in running:
+            thread.join(max(0.0, deadline - self._parts.clock.monotonic()))
+        return not any(thread.is_alive() for thread, _, _ in running)
+
+    def _due(self, now: float) -> list[str]:
+        every = self._config.upkeep.rota()
+        return [name for name in chores.CHORES if name in every and not self._runs(name) and now >= self._at(name, now)]
+
+    def _at(self, name: str, now: float) -> float:
+        last = self._parts.catalog.runs(kind=name, limit=1)
+        if not last:
+            return self._started + FIRST
+        # A run that lies in the future is one from before the clock was set back.
+        return min(last[0].begin, now) + self._config.upkeep.rota()[name]
+
+    def _runs(self, name: str) -> bool:
+        with self._lock:
+            return name in self._running
+
+    def _begin(self, name: str, options: Mapping[str, Any], trigger: str, request: int | None) -> None:
+        cancel = Cancel()
+        work = self._work(name, options, trigger, request, cancel)
+        thread = threading.Thread(target=work, name=f"chore {name}", daemon=True)
+        with self._lock:
+            if self._stopping:
+                return
+            self._running[name] = thread, cancel, request
+        thread.start()
+
+    def _work(
+        self, name: str, options: Mapping[str, Any], trigger: str, request: int | None, cancel: Cancel
+    ) -> Callable[[], None]:
+        def begun(run: str) -> None:
+            if request is not None:
+                with contextlib.suppress(CatalogError):
+                    self._parts.catalog.request_runs(request, [run])
+
+        def work() -> None:
+            answer: dict[str, Any] = {}
+            try:
+                done = chores.do(name, self._parts, self._config, options, cancel, trigger=trigger, begun=begun)
+                answer = {"document": done.document, "error": _error(done.error)}
+            except BackupError as error:
+                answer = {"document": {}, "error": _error(error)}
+                logs.get().error("chore could not begin", chore=name, **described(error))
+            finally:
+                with self._lock:
+                    del self._running[name]
+                    if request is not None:
+                        self._answers[request] = answer
+                with contextlib.suppress(CatalogError):
+                    self._write_answers()
+
+        return work
+
+    def _withdraw(self, request: int) -> None:
+        with self._lock:
+            found = [cancel for _, cancel, asked in self._running.values() if asked == request]
+        for cancel in found:
+            cancel.set()
+
+    def _write_answers(self) -> None:
+        with self._lock:
+            waiting = dict(self._answers)
+        for request, answer in waiting.items():
+            self._parts.catalog.request_done(request, answer)
+            with self._lock:
+                self._answers.pop(request, None)
+
+
+def _error(error: BackupError | None) -> dict[str, str] | None:
+    if error is None:
+        return None
+    return {"type": type(error).__name__, "cause": error.cause, "hint": error.hint}
