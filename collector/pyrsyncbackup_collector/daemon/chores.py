@@ -1,6 +1,6 @@
 """Work on the store that is no pull: asked for by a command, or due by the rota; each leaves a run of its name.
 
-A chore is a function; which there are says `CHORES`. Who calls it (the daemon in a thread, a command that holds the
+Which chores there are says `CHORES`. Who calls them (the daemon in a thread, a command that holds the
 store's lock itself) is decided by `upkeep` and by the command.
 """
 
@@ -14,28 +14,11 @@ from typing import Any, Final
 from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.catalog.journal import CANCELLED, COMPLETE, FAILED, PARTIAL
 from pyrsyncbackup_collector.config import Config
+from pyrsyncbackup_collector.daemon.chore import Chore, Tell, Work
 from pyrsyncbackup_collector.daemon.composition import Parts
 from pyrsyncbackup_collector.daemon.work import PROGRESS_EVERY, described, internal
 from pyrsyncbackup_collector.errors import BackupError, Cancelled, CatalogError, UsageError
 from pyrsyncbackup_collector.pull.cancel import Cancel
-
-# What a chore says while it works: a word for the phase, how much is done, and how much there is (0: not known).
-Tell = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What a chore works with. It calls `cancel.check` often, and `tell` as often as it likes."""
-
-    parts: Parts
-    config: Config
-    cancel: Cancel
-    tell: Tell
-
-
-# Takes the options of the request, and returns a JSON document; its `problems`, where that is a number above zero,
-# says that not all could be done. Raises BackupError.
-Chore = Callable[[Work, Mapping[str, Any]], dict[str, Any]]
 
 CHORES: Final[Mapping[str, Chore]] = {}
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.daemon import chores, upkeep
-from pyrsyncbackup_collector.daemon.chores import Work
+from pyrsyncbackup_collector.daemon.chore import Work
 from pyrsyncbackup_collector.daemon.composition import Parts
 from pyrsyncbackup_collector.daemon.upkeep import Upkeep
 from pyrsyncbackup_collector.errors import Cancelled, StoreFull, UsageError
