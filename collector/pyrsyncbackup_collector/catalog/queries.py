@@ -47,6 +47,11 @@ _VERSIONS: Final = (
     "ifnull(lower(hex(sha256)), ''), flags FROM versions "
     "JOIN modules ON modules.id = module_id JOIN hosts ON hosts.id = host_id "
 )
+# Chores belong to no host; rowid is the order in which they began.
+_LAST_CHORES: Final = (
+    "SELECT id FROM runs WHERE rowid IN (SELECT max(rowid) FROM runs WHERE host = '' AND end IS NOT NULL "
+    "AND outcome != 'cancelled' GROUP BY kind) ORDER BY kind"
+)
 
 
 class Queries:
@@ -62,6 +67,7 @@ class Queries:
                 tuple(self.modules()),
                 tuple(self.runs(open_only=True, limit=10_000)),
                 self.daemon(),
+                tuple(self.chores()),
             )
 
     def hosts(self) -> list[views.HostView]:
@@ -134,6 +140,12 @@ class Queries:
             query = query.where(Run.end.is_null())
         with self._database.reading():
             return [_run(row) for row in query.execute(self._database.peewee)]
+
+    def chores(self) -> list[views.RunView]:
+        """The last run of each chore that ended, by name; a withdrawn one says nothing."""
+        with self._database.reading() as raw:
+            found = raw.execute(_LAST_CHORES).fetchall()
+            return [run for (last,) in found if (run := self.run(last)) is not None]
 
     def history(self, host: str, module: str, path: bytes) -> list[views.VersionView]:
         """All versions of one path, oldest first."""

@@ -136,12 +136,13 @@ class DaemonView:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All that `status` needs, of one moment."""
+    """All that `status` needs, of one moment; `chores` is the last run of each kind of upkeep that ended."""
 
     hosts: tuple[HostView, ...]
     modules: tuple[ModuleView, ...]
     running: tuple[RunView, ...]
     daemon: DaemonView | None
+    chores: tuple[RunView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,12 +41,14 @@ def status(as_json: JsonOption = False, config: ConfigOption = NOT_GIVEN) -> Non
     """Show what is late, failing or unreachable and since when, then each host in a line, then the sum."""
     place = Workplace.load(config)
     now = SystemClock().now()
-    hosts, daemon = place.verdicts(now)
+    hosts, chores, daemon = place.verdicts(now)
     problems = [problem for host in hosts for problem in host.problems]
+    problems += [chore for chore in chores if chore.state.is_problem]
     if as_json:
-        screen.json(_document(hosts, problems, daemon, now))
+        screen.json(_document(hosts, chores, problems, daemon, now))
     else:
         _show(hosts, problems, daemon, now)
+        _show_chores(chores, now)
     if problems:
         raise typer.Exit(PROBLEMS)
 
@@ -74,6 +76,12 @@ def _show(hosts: Sequence[HostVerdict], problems: Sequence[Verdict], daemon: Dae
         )
     else:
         screen.say("daemon: does not run; nothing is pulled by schedule", screen.DOUBT)
+
+
+def _show_chores(chores: Sequence[Verdict], now: float) -> None:
+    done = [f"{chore.host} {amounts.ago(chore.last_good, now)}" for chore in chores if chore.last_good is not None]
+    if done:
+        screen.say(f"upkeep: {', '.join(done)}", screen.QUIET)
 
 
 def is_alive(daemon: DaemonView | None, now: float) -> bool:
@@ -131,7 +139,11 @@ def _summary(hosts: Sequence[HostVerdict], problems: Sequence[Verdict]) -> str:
 
 
 def _document(
-    hosts: Sequence[HostVerdict], problems: Sequence[Verdict], daemon: DaemonView | None, now: float
+    hosts: Sequence[HostVerdict],
+    chores: Sequence[Verdict],
+    problems: Sequence[Verdict],
+    daemon: DaemonView | None,
+    now: float,
 ) -> dict[str, object]:
     return {
         "time": amounts.iso(now),
@@ -144,6 +156,7 @@ def _document(
         if daemon and is_alive(daemon, now)
         else None,
         "problems": [document(problem) for problem in problems],
+        "upkeep": [document(chore) for chore in chores],
         "hosts": [
             {
                 **document(host.host),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from pyrsyncbackup_collector import errors
-from pyrsyncbackup_collector.catalog.views import Failure, HostView, ModuleView
+from pyrsyncbackup_collector.catalog.views import Failure, HostView, ModuleView, RunView
 from pyrsyncbackup_collector.config import Policy
 from pyrsyncbackup_collector.fleet.hosts import Host
 
@@ -45,7 +45,10 @@ _ORDER = {state: number for number, state in enumerate(State)}
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How something stands. `since`, `next_try`: seconds since 1970. `module` is empty for a whole host."""
+    """How something stands. `since`, `next_try`: seconds since 1970. `module` is empty for a whole host.
+
+    A chore of upkeep stands in the place of a host, by its name.
+    """
 
     state: State
     host: str
@@ -138,3 +141,16 @@ def _state_of(host: Host, row: ModuleView, policy: Policy, now: float) -> tuple[
     if row.last_pull is None:
         return State.PENDING, None, "waits for its first pull", ""
     return State.OK, None, "", ""
+
+
+def judge_chore(run: RunView) -> Verdict:
+    """Judge a chore by its last run that ended."""
+    again = f"`pyrsyncbackup {run.kind}` tries it again, and tells more"
+    if run.outcome == "failed":
+        failure = run.failure or _UNKNOWN
+        return Verdict(State.FAILING, run.kind, "", run.end, failure.cause, failure.hint or again)
+    if run.outcome == "partial":
+        count = run.counters.get("problems", 0)
+        cause = "1 problem was found" if count == 1 else f"{count} problems were found"
+        return Verdict(State.PARTIAL, run.kind, "", run.end, cause, again)
+    return Verdict(State.OK, run.kind, last_good=run.end)

@@ -23,7 +23,7 @@ from pyrsyncbackup_collector.fleet.hosts import Fleet
 if TYPE_CHECKING:
     from pyrsyncbackup_collector.catalog import Catalog
     from pyrsyncbackup_collector.catalog.views import DaemonView, PeerView
-    from pyrsyncbackup_collector.cli.verdict import HostVerdict
+    from pyrsyncbackup_collector.cli.verdict import HostVerdict, Verdict
     from pyrsyncbackup_collector.store.snapshot import Snapshot
     from pyrsyncbackup_collector.store.store import Store
     from pyrsyncbackup_collector.transport.connections import Connections
@@ -180,9 +180,9 @@ class Workplace:
             if not any(peer.name == name for peer in self.offered()):
                 raise
 
-    def verdicts(self, now: float) -> tuple[list[HostVerdict], DaemonView | None]:
-        """How every configured host stands by what the catalog knows, and the daemon that said so."""
-        from pyrsyncbackup_collector.cli.verdict import judge_host
+    def verdicts(self, now: float) -> tuple[list[HostVerdict], list[Verdict], DaemonView | None]:
+        """How every configured host stands by what the catalog knows, every chore, and the daemon that said so."""
+        from pyrsyncbackup_collector.cli.verdict import judge_chore, judge_host
 
         with self.catalog() as catalog:
             known = catalog.fleet()
@@ -193,7 +193,7 @@ class Workplace:
             hints = {row.name: row.hints for row in modules}
             policy = partial(self._policy, host.name, hints)
             judged.append(judge_host(host, rows.get(host.name), modules, policy, now))
-        return judged, known.daemon
+        return judged, [judge_chore(run) for run in known.chores], known.daemon
 
     def _policy(self, host: str, hints: dict[str, Hints], module: str) -> Policy:
         return configuration.effective(self.config, host, module, hints.get(module))

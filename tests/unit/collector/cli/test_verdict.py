@@ -1,11 +1,15 @@
 from pathlib import Path
 
 import pytest
+from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.catalog.views import Failure, Health, HostView, ModuleView
-from pyrsyncbackup_collector.cli.verdict import State, judge_host, judge_module
+from pyrsyncbackup_collector.cli.verdict import State, judge_chore, judge_host, judge_module
 from pyrsyncbackup_collector.config import Policy
+from pyrsyncbackup_collector.errors import BackupError, StoreFull
 from pyrsyncbackup_collector.fleet.hosts import Host, Ssh
 from pyrsyncbackup_collector.transport.offer import Hints
+
+from tests.support.still_clock import StillClock
 
 NOW = 1_800_000_000.0
 HOUR, DAY = 3600.0, 86400.0
@@ -114,3 +118,35 @@ def test_a_host_that_was_never_checked_is_pending_and_no_problem():
     judged = judge_host(host(), None, [], lambda _: POLICY, NOW)
     assert judged.worst is State.PENDING
     assert judged.problems == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "failure", "counters", "state", "cause"),
+    [
+        ("complete", None, {}, State.OK, ""),
+        ("partial", None, {"problems": 1}, State.PARTIAL, "1 problem was found"),
+        ("partial", None, {"problems": 3}, State.PARTIAL, "3 problems were found"),
+        ("failed", Failure("StoreFull", "no space", "make room", True), {}, State.FAILING, "no space"),
+    ],
+)
+def test_a_chore_is_judged_by_its_last_run(tmp_path: Path, outcome, failure, counters, state, cause) -> None:
+    clock = StillClock()
+    with Catalog.create(tmp_path / "catalog.sqlite", "store", clock=clock) as catalog:
+        older = catalog.run_begin("", "", kind="gc")
+        catalog.run_end(older, "failed", error=BackupError("long ago"))
+        error = StoreFull(failure.cause, failure.hint) if failure else None
+        run = catalog.run_begin("", "", kind="gc")
+        catalog.run_end(run, outcome, error=error, counters=counters)
+        withdrawn = catalog.run_begin("", "", kind="gc")
+        catalog.run_end(withdrawn, "cancelled")
+        catalog.run_begin("", "", kind="gc")
+        (last,) = catalog.fleet().chores
+    verdict = judge_chore(last)
+    assert (verdict.name, verdict.state, verdict.cause) == ("gc", state, cause)
+    expected = {
+        State.OK: "",
+        State.FAILING: "make room",
+        State.PARTIAL: "`pyrsyncbackup gc` tries it again, and tells more",
+    }
+    assert verdict.hint == expected[state]
+    assert (verdict.last_good == clock.now()) == (state is State.OK)
