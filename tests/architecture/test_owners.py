@@ -52,7 +52,8 @@ OWNERS = {
         AGENT + "probing",
         COLLECTOR + "clock",
     },
-    "zstandard": {COLLECTOR + "store.manifest", COLLECTOR + "store.objects"},
+    "mfusepy": {COLLECTOR + "mount.filesystem"},
+    "zstandard": {COLLECTOR + "mount.index", COLLECTOR + "store.manifest", COLLECTOR + "store.objects"},
     # System calls that Python has no name for.
     "ctypes": {
         AGENT + "entries.nearby",

@@ -16,6 +16,7 @@ from pyrsyncbackup_collector.cli import pull as _pull  # noqa: F401
 from pyrsyncbackup_collector.cli import snapshots as _snapshots  # noqa: F401
 from pyrsyncbackup_collector.cli import diff as _diff  # noqa: F401
 from pyrsyncbackup_collector.cli import restore as _restore  # noqa: F401
+from pyrsyncbackup_collector.cli import mount as _mount  # noqa: F401
 from pyrsyncbackup_collector.cli import catalog as _catalog  # noqa: F401
 
 __all__ = ["app"]
