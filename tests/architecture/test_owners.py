@@ -26,6 +26,7 @@ OWNERS = {
         COLLECTOR + "transport.agent_client",
         COLLECTOR + "transport.relay_client",
         COLLECTOR + "transport.rpc_errors",
+        COLLECTOR + "transport.stream",
     },
     "grpc_health": {AGENT + "server"},
     "grpc_reflection": {AGENT + "server"},

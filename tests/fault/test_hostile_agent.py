@@ -13,8 +13,9 @@ from pyrsyncbackup import identity
 from pyrsyncbackup.v1 import agent_pb2 as pb
 from pyrsyncbackup_collector.errors import AgentMisbehaved, BackupError, ConnectionLost, StoreFull, TransferFailed
 from pyrsyncbackup_collector.pull.report import Outcome, PullReport
-from pyrsyncbackup_collector.transport.agent_client import AgentClient, Timeouts
+from pyrsyncbackup_collector.transport.agent_client import AgentClient
 from pyrsyncbackup_collector.transport.listing import Limits
+from pyrsyncbackup_collector.transport.stream import Timeouts
 
 from tests.support.hostile_agent import TOP, HostileAgent, digest, directory, file
 from tests.support.plain_agent import serving

@@ -10,9 +10,10 @@ import pytest
 from pyrsyncbackup import identity
 from pyrsyncbackup.v1 import agent_pb2 as pb
 from pyrsyncbackup_collector import errors
-from pyrsyncbackup_collector.transport.agent_client import AgentClient, Timeouts
+from pyrsyncbackup_collector.transport.agent_client import AgentClient
 from pyrsyncbackup_collector.transport.listing import Limits
 from pyrsyncbackup_collector.transport.offer import DaemonExit, ErrorKind, Fingerprint, ModuleState
+from pyrsyncbackup_collector.transport.stream import Timeouts
 
 from tests.support.plain_agent import PlainAgent, serving
 

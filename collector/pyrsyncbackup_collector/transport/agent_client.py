@@ -11,7 +11,6 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,18 +23,14 @@ from pyrsyncbackup_collector.clock import Clock, SystemClock
 from pyrsyncbackup_collector.entry import printable
 from pyrsyncbackup_collector.errors import (
     AgentMisbehaved,
-    BackupError,
-    Cancelled,
     ConnectionLost,
     ModuleBusy,
     ProtocolMismatch,
-    TransferFailed,
 )
 from pyrsyncbackup_collector.transport import modules
 from pyrsyncbackup_collector.transport.listing import EntryReader, Limits, hashed
 from pyrsyncbackup_collector.transport.offer import (
     AgentInfo,
-    DaemonExit,
     FileHash,
     Fingerprint,
     Listed,
@@ -43,10 +38,12 @@ from pyrsyncbackup_collector.transport.offer import (
     ModuleState,
     Offers,
 )
-from pyrsyncbackup_collector.transport.pump import LocalEnd, Pace
+from pyrsyncbackup_collector.transport.pump import Pace
 from pyrsyncbackup_collector.transport.relay_client import RelayClient
 from pyrsyncbackup_collector.transport.rpc_errors import translate
-from pyrsyncbackup_collector.transport.watchdog import Guard, Watchdog
+from pyrsyncbackup_collector.transport.stream import Calls, Stream, Timeouts
+from pyrsyncbackup_collector.transport.transfer import Rpc, Transfer
+from pyrsyncbackup_collector.transport.watchdog import Watchdog
 
 _MAX_MESSAGE = 4 * 2**20
 _OPTIONS = (
@@ -78,32 +75,9 @@ _DENSE = 768 * 1024
 _MAX_DENSE = 20_000
 # Protocol buffers' wire type of strings and messages.
 _LENGTH_DELIMITED = 2
-_MAX_MESSAGES = 8000
 # After the end of a lease the agent takes a moment for its `after` hooks.
 _BUSY_RETRIES = 8
 _BUSY_PAUSE = 0.25
-# Once our rsync has ended, the agent's has no reason to go on: what is on the way may still come, and its farewell.
-_AFTER_CLIENT = 60.0
-_MAX_UNWANTED = 16 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds. `*_idle`: longest silence of the agent in a stream; `*_total`: longest waiting for it in all."""
-
-    call: float = 30
-    check: float = 600
-    open: float = 3600
-    list_idle: float = 300
-    list_total: float = 6 * 3600
-    # A file of a terabyte is hashed in silence.
-    hash_idle: float = 3600
-    hash_total: float = 24 * 3600
-    # Both rsyncs may be reading a large file before the next byte.
-    transfer_idle: float = 3600
-    transfer_total: float = 24 * 3600
-    # Longest waiting in all streams of one session: with many windows, each within its limits, it would have no end.
-    session: float = 7 * 24 * 3600
 
 
 # A context manager within which something else may call what it is given.
@@ -222,7 +196,7 @@ class AgentClient:
             raise ConnectionLost(f"{self.host}: the connection to the agent was closed", "it is made anew") from error
 
 
-class Session:
+class Session(Calls):
     """The lease on one module: what it offers now, its entries, digests and transfers. Its calls end with it.
 
     Used by one thread at a time, but for `cancel`.
@@ -231,12 +205,9 @@ class Session:
     def __init__(
         self, client: AgentClient, stub: Any, lister: Any, module: str, bwlimit: float, ends: Ends = _nothing_ends
     ) -> None:
-        self.host = client.host
+        super().__init__(client.host, client.timeouts, client.watchdog)
         self.fingerprint: Fingerprint | None = None
         self._client, self._stub, self._lister, self._bwlimit = client, stub, lister, bwlimit
-        self._cancelled = False
-        self._waiting_left = client.timeouts.session
-        self._calls: set[Stream] = set()
         self._lease = Stream(self, lambda: stub.OpenModule(agent_pb2.OpenModuleRequest(name=module)), open_=True)
         try:
             with ends(self.cancel):
@@ -296,18 +267,9 @@ class Session:
 
     def transfer(self, root: int) -> Transfer:
         """One rsync connection to the daemon that serves the root of that number."""
-        return Transfer(self, root, self._bwlimit)
-
-    def cancel(self) -> None:
-        """End everything of this session, from any thread; whoever waits in it gets Cancelled."""
-        self._cancelled = True
-        for stream in list(self._calls):
-            stream.cancel()
-
-    def close(self) -> None:
-        """Give the lease back."""
-        for stream in list(self._calls):
-            stream.close()
+        first = agent_pb2.TransferRequest(session=self._token, root=root)
+        rpc = Rpc(self._stub.Transfer, first, agent_pb2.TransferRequest)
+        return Transfer(self, rpc, Pace(self._client.clock, self._bwlimit))
 
     def __enter__(self) -> Self:
         """The session itself."""
@@ -336,187 +298,8 @@ class Session:
             raise AgentMisbehaved(f"{self.host}: the agent left {len(asked)} paths unanswered")
 
 
-class Stream:
-    """One running RPC of a session: waits for answers within limits and names what ended it."""
-
-    def __init__(
-        self, session: Session, start: Callable[[], Any], idle: float = 0, total: float = 0, *, open_: bool = False
-    ) -> None:
-        self._session = session
-        self._client = session._client
-        try:
-            self.call = start()
-        except ValueError as error:
-            raise ConnectionLost(
-                f"{session.host}: the connection to the agent was closed", "it is made anew"
-            ) from error
-        limit = self._client.timeouts.open if open_ else idle
-        self._allowed = min(limit if open_ else total, session._waiting_left)
-        self._guard: Guard = self._client.watchdog.watch(limit, self._allowed, self.call.cancel)
-        session._calls.add(self)
-        if session._cancelled:
-            self.call.cancel()
-
-    def next(self) -> Any | None:
-        """The next answer; None at the end of the stream."""
-        self._guard.waiting()
-        try:
-            return next(self.call)
-        except StopIteration:
-            return None
-        except grpc.RpcError as error:
-            raise self._meaning(error) from error
-        finally:
-            self._guard.heard()
-
-    def _meaning(self, error: grpc.RpcError) -> BackupError:
-        if self._session._cancelled:
-            return Cancelled(f"{self._session.host}: stopped")
-        if self._guard.why:
-            return ConnectionLost(f"{self._session.host}: {self._guard.why}", "look at the agent's log on the host")
-        return translate(error, self._session.host)
-
-    def hurry(self, seconds: float) -> None:
-        """Wait so much longer for the agent, no more."""
-        self._client.watchdog.hurry(self._guard, seconds)
-
-    def cancel(self) -> None:
-        """End it, from any thread."""
-        self.call.cancel()
-
-    def close(self) -> None:
-        """End it and forget it."""
-        self.call.cancel()
-        if self in self._session._calls:
-            self._session._waiting_left -= self._guard.waited
-        self._client.watchdog.forget(self._guard)
-        self._session._calls.discard(self)
-
-    def __enter__(self) -> Self:
-        """The stream itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        """End it."""
-        self.close()
-
-
-class Transfer:
-    """One rsync connection. `received` and `sent` count its bytes while it runs, as the collector sees them."""
-
-    def __init__(self, session: Session, root: int, bwlimit: float) -> None:
-        self._session = session
-        self._root = root
-        self._pace = Pace(session._client.clock, bwlimit)
-        self._local: LocalEnd | None = None
-        self._started = threading.Event()
-        self._stream: Stream | None = None
-        self._cancelled = False
-
-    @property
-    def received(self) -> int:
-        """Bytes that came from the agent and were taken by the rsync client."""
-        return self._local.received if self._local else 0
-
-    @property
-    def sent(self) -> int:
-        """Bytes that the rsync client sent."""
-        return self._local.sent if self._local else 0
-
-    def run(
-        self,
-        ends: Callable[[], tuple[int, int] | None],
-        on_data: Callable[[int], None] | None = None,
-        on_failure: Callable[[], None] = lambda: None,
-    ) -> DaemonExit | None:
-        """Pump between the rsync client's two stream sockets and the agent's daemon until both ends are done.
-
-        The agent starts its daemon while `ends` waits for the client to start; it returns the client's descriptors
-        (from it, to it; may be the same), owned and closed here, or None, as this does then. `on_data` is told the size
-        of each piece that comes from the agent; what it raises ends the transfer. `on_failure` is called when it breaks
-        off, before the client's ends are closed. The caller's copies of them must be closed, or no end of file is ever
-        seen.
-        """
-        timeouts = self._session._client.timeouts
-        try:
-            with Stream(
-                self._session,
-                lambda: self._session._stub.Transfer(self._requests()),
-                timeouts.transfer_idle,
-                timeouts.transfer_total,
-            ) as stream:
-                self._stream = stream
-                if self._cancelled:
-                    stream.cancel()
-                found = ends()
-                if found is None:
-                    return None
-                local = self._local = LocalEnd(*found)
-                self._started.set()
-                end = self._receive(stream, local, on_data)
-                local.finish()
-                return end
-        except BaseException:
-            on_failure()
-            raise
-        finally:
-            self._pace.stop()
-            self._started.set()
-            if self._local is not None:
-                self._local.close()
-
-    def _requests(self) -> Iterator[Any]:
-        yield agent_pb2.TransferRequest(session=self._session._token, root=self._root)
-        self._started.wait()
-        if self._local is None:
-            return
-        for data in self._local.chunks():
-            yield agent_pb2.TransferRequest(data=data)
-        if self._stream is not None:
-            self._stream.hurry(_AFTER_CLIENT)
-
-    def _receive(self, stream: Stream, local: LocalEnd, on_data: Callable[[int], None] | None) -> DaemonExit:
-        end: DaemonExit | None = None
-        unwanted = 0
-        try:
-            while (message := stream.next()) is not None:
-                if end is not None:
-                    raise AgentMisbehaved(f"{self._session.host}: the agent goes on after the end of its rsync")
-                if message.data:
-                    self._pace.take(len(message.data))
-                    if on_data is not None:
-                        on_data(len(message.data))
-                    if unwanted or not local.write(message.data):
-                        unwanted += len(message.data)
-                        stream.hurry(_AFTER_CLIENT)
-                    if unwanted > _MAX_UNWANTED:
-                        raise TransferFailed(f"{self._session.host}: the rsync client ended in the middle")
-                if message.HasField("exit"):
-                    end = DaemonExit(message.exit.code, _lines(message.exit.messages))
-        except ConnectionLost as error:
-            if self._cancelled:
-                raise Cancelled(f"{self._session.host}: stopped") from error
-            raise
-        if end is None:
-            raise AgentMisbehaved(f"{self._session.host}: the agent did not say how its rsync ended")
-        return end
-
-    def cancel(self) -> None:
-        """End it from any thread; `run` raises Cancelled."""
-        self._cancelled = True
-        self._pace.stop()
-        if self._stream is not None:
-            self._stream.cancel()
-        if self._local is not None:
-            self._local.wake()
-
-
 def _text(text: str) -> str:
     return printable(text[:_MAX_TEXT])
-
-
-def _lines(text: str) -> str:
-    return "\n".join(printable(line) for line in text[-_MAX_MESSAGES:].splitlines())
 
 
 def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:

@@ -12,10 +12,11 @@ from pyrsyncbackup_collector.config.model import Config
 from pyrsyncbackup_collector.errors import AgentRefused, AgentUnreachable, ConnectError, ConnectionLost
 from pyrsyncbackup_collector.fleet.hosts import Host
 from pyrsyncbackup_collector.transport import trust
-from pyrsyncbackup_collector.transport.agent_client import AgentClient, Timeouts
+from pyrsyncbackup_collector.transport.agent_client import AgentClient
 from pyrsyncbackup_collector.transport.listing import Limits
 from pyrsyncbackup_collector.transport.offer import AgentInfo
 from pyrsyncbackup_collector.transport.route import Route
+from pyrsyncbackup_collector.transport.stream import Timeouts
 
 
 class Contact:
