@@ -195,6 +195,7 @@ def _check(arguments: Arguments) -> int:
         return SettingsError.exit_code if problems else 5
     print(f"settings: {read_from}; {ready} of {len(modules)} modules ready; no problems")
     print("\n".join(_about_peers(loaded, found)))
+    print(printable(f"restores: into {loaded.restore.directory}" if loaded.restore.enabled else "restores: refused"))
     return 0
 
 

@@ -10,6 +10,7 @@ AgentError
 │   └── HookFailed         a `before` hook failed; carries the tail of its output
 ├── SessionUnknown         the token is not, or no longer, that of an open lease of this client
 ├── TooManySessions        a limit is reached
+├── RestoreRefused         this agent takes no restore, or not this one
 ├── RelayDisabled          this agent passes no connections on
 ├── PeerUnknown            no peer of that name
 ├── PeerUnreachable        no connection to the peer, or it broke
@@ -82,6 +83,10 @@ class SessionUnknown(AgentError):
 
 class TooManySessions(AgentError):
     """A limit on sessions or streams is reached."""
+
+
+class RestoreRefused(AgentError):
+    """No restore is taken here, or not under this name."""
 
 
 class RelayDisabled(AgentError):

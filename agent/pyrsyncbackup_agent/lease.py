@@ -30,7 +30,7 @@ from pyrsyncbackup_agent.errors import (
     TooManySessions,
 )
 from pyrsyncbackup_agent.hooks import Hooks
-from pyrsyncbackup_agent.rsyncd import Daemon
+from pyrsyncbackup_agent.rsyncd import Daemon, serve
 
 if TYPE_CHECKING:
     from pyrsyncbackup_agent.modules import DetectedModule
@@ -121,7 +121,7 @@ class Lease:
         if root is None:
             raise RsyncFailed(f"the module has no root {root_id}")
         directory = self.directory / f"transfer-{secrets.token_hex(4)}"
-        daemon = Daemon(self._rsync, root, self.module.rules, directory)
+        daemon = serve(self._rsync, root, self.module.rules, directory)
         try:
             yield daemon
         finally:

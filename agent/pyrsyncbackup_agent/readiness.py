@@ -18,6 +18,8 @@ def problems(settings: Settings) -> list[str]:
     for key in ("state_dir", "identity_dir", "runtime_dir"):
         if fault := _writable_fault(getattr(settings, key)):
             found.append(f"{key}: {fault}")
+    if settings.restore.enabled and (fault := _writable_fault(settings.restore.directory)):
+        found.append(f"restore.directory: {fault}")
     if fault := _readable_fault(settings.collectors_dir):
         found.append(f"collectors_dir: {fault}")
     return found

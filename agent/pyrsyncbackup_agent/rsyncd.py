@@ -1,7 +1,8 @@
 """One rsync daemon for one transfer: its configuration (pure), and its process on one end of a socket pair.
 
-The daemon serves one root, read-only, under one name. The client's options never choose what is read: `path` and the
-rules do, and options beyond those that the collector uses are refused.
+The daemon serves one root, read-only, or takes a restore into one new directory, under one name. The client's options
+never choose what is read or written: `path` and the rules do, and options beyond those that the collector uses are
+refused.
 """
 
 from __future__ import annotations
@@ -45,6 +46,25 @@ ALLOWED_OPTIONS: Final = (
     "files-from",
     "from0",
 )
+# For a restore: -rlptHSAX --modify-window --numeric-ids --chmod --timeout.
+RECEIVING_OPTIONS: Final = (
+    "recursive",
+    "links",
+    "perms",
+    "times",
+    "modify-window",
+    "hard-links",
+    "sparse",
+    "acls",
+    "xattrs",
+    "numeric-ids",
+    "dirs",
+    "timeout",
+    "checksum-choice",
+    "bwlimit",
+)
+# What rsync puts before the target of a link that it was sent, so that the link leads nowhere while others are written.
+MUNGED: Final = b"/rsyncd-munged/"
 # Messages that travel in one piece: above 64 KiB gRPC moves data at full rate, and 512 kB is the protocol's limit.
 CHUNK: Final = 256 * 1024
 MESSAGE_LINES: Final = 25
@@ -58,20 +78,38 @@ def configuration(root_fd: int, rules_fd: int, uid: int) -> str:
     Root and rules are named by descriptors that the daemon inherits: the directory is the one that was opened without
     following links, whatever lies at its path by now, and no name needs quoting.
     """
-    lines = [
+    allowed = ["munge symlinks = no", "read only = yes", _refusing(ALLOWED_OPTIONS)]
+    module = [f"path = /proc/self/fd/{root_fd}", f"filter = merge /proc/self/fd/{rules_fd}"]
+    return _text([*allowed, *_staying(uid), f"[{MODULE}]", *module])
+
+
+def receiving(target_fd: int, uid: int) -> str:
+    """Return rsyncd.conf that takes a restore into the directory that is open as `target_fd`.
+
+    Links are munged: none that is sent leads anywhere while rsync writes.
+    """
+    allowed = ["read only = no", "write only = yes", "munge symlinks = yes", "incoming chmod = ug-s"]
+    refusing = _refusing(RECEIVING_OPTIONS)
+    return _text([*allowed, refusing, *_staying(uid), f"[{MODULE}]", f"path = /proc/self/fd/{target_fd}"])
+
+
+def _refusing(allowed: tuple[str, ...]) -> str:
+    return "refuse options = * " + " ".join("!" + option for option in allowed)
+
+
+def _staying(uid: int) -> list[str]:
+    return ["uid = 0", "gid = 0"] if uid == 0 else []
+
+
+def _text(lines: list[str]) -> str:
+    common = [
         "use chroot = no",
-        "munge symlinks = no",
-        "read only = yes",
         "list = no",
         "max verbosity = 0",
         "transfer logging = no",
         "log file = /proc/self/fd/2",
-        "refuse options = * " + " ".join("!" + option for option in ALLOWED_OPTIONS),
     ]
-    if uid == 0:
-        lines += ["uid = 0", "gid = 0"]
-    lines += [f"[{MODULE}]", f"path = /proc/self/fd/{root_fd}", f"filter = merge /proc/self/fd/{rules_fd}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*common, *lines]) + "\n"
 
 
 @dataclass(frozen=True)
@@ -82,31 +120,44 @@ class Exit:
     messages: str
 
 
+def serve(rsync: str, root: Root, rules: Rules, directory: Path) -> Daemon:
+    """Start a daemon that serves one root; `directory` (made here) takes its configuration. Raise RsyncFailed."""
+    directory.mkdir(mode=0o700)
+    filters = directory / "rules"
+    filters.write_bytes(rules.filter_lines(root))
+    config = directory / "rsyncd.conf"
+    with contextlib.ExitStack() as stack:
+        try:
+            root_fd = open_directory(root.path)
+        except OSError as error:
+            raise RsyncFailed(f"the root cannot be opened: {problem(error).message}") from error
+        stack.callback(os.close, root_fd)
+        rules_file = stack.enter_context(filters.open("rb"))
+        config.write_text(configuration(root_fd, rules_file.fileno(), os.geteuid()))
+        return Daemon(rsync, config, (root_fd, rules_file.fileno()))
+
+
+def receive(rsync: str, target_fd: int, directory: Path) -> Daemon:
+    """Start a daemon that takes a restore into an open directory; `directory` as in `serve`. Raise RsyncFailed."""
+    directory.mkdir(mode=0o700)
+    config = directory / "rsyncd.conf"
+    config.write_text(receiving(target_fd, os.geteuid()))
+    return Daemon(rsync, config, (target_fd,))
+
+
 class Daemon:
     """A running rsync daemon with one connection: `socket` is our end of it.
 
     `kill` may come from any thread at any time; `close` reaps it and is called once, by whoever made it.
     """
 
-    def __init__(self, rsync: str, root: Root, rules: Rules, directory: Path) -> None:
-        """Start it; `directory` (made here) takes its configuration. Raise RsyncFailed."""
-        directory.mkdir(mode=0o700)
-        filters = directory / "rules"
-        filters.write_bytes(rules.filter_lines(root))
-        config = directory / "rsyncd.conf"
-        with contextlib.ExitStack() as stack:
-            try:
-                root_fd = open_directory(root.path)
-            except OSError as error:
-                raise RsyncFailed(f"the root cannot be opened: {problem(error).message}") from error
-            stack.callback(os.close, root_fd)
-            rules_file = stack.enter_context(filters.open("rb"))
-            config.write_text(configuration(root_fd, rules_file.fileno(), os.geteuid()))
-            self.socket, theirs = socket.socketpair()
-            stack.enter_context(theirs)
+    def __init__(self, rsync: str, config: Path, inherited: tuple[int, ...]) -> None:
+        """Start it with a configuration that names the `inherited` descriptors. Raise RsyncFailed."""
+        self.socket, theirs = socket.socketpair()
+        with theirs:
             for end in (self.socket, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * CHUNK)
-            self._child = self._start(rsync, config, theirs, (root_fd, rules_file.fileno()))
+            self._child = self._start(rsync, config, theirs, inherited)
         self._lines: deque[str] = deque(maxlen=MESSAGE_LINES)
         self._reader = threading.Thread(target=self._read_messages, name="rsync messages", daemon=True)
         self._reader.start()

@@ -27,6 +27,7 @@ from pyrsyncbackup_agent.lease import Leases
 from pyrsyncbackup_agent.modules import Registry
 from pyrsyncbackup_agent.processes import adopt_orphans
 from pyrsyncbackup_agent.relay import RelayService
+from pyrsyncbackup_agent.restores import Restores
 from pyrsyncbackup_agent.service import AgentService
 from pyrsyncbackup_agent.settings import Settings, load
 from pyrsyncbackup_agent.slots import SPARE_STREAMS, STREAMS_PER_SESSION, UNARY_WORKERS, Gate, Limit
@@ -146,7 +147,8 @@ class AgentServer:
         settings = self._settings
         certificate = ssl.PEM_cert_to_DER_cert(self._own.certificate_pem.decode())
         facts = about(settings.name, settings.rsync, settings.relay.enabled)
-        service = AgentService(facts, certificate, self._registry, self._leases, self._trusted)
+        restores = Restores(settings.restore, settings.runtime_dir, settings.rsync)
+        service = AgentService(facts, certificate, self._registry, self._leases, self._trusted, restores)
         agent_pb2_grpc.add_AgentServiceServicer_to_server(service, self._server)
         relay_pb2_grpc.add_RelayServiceServicer_to_server(self._relay, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

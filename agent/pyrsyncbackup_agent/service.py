@@ -24,11 +24,14 @@ from pyrsyncbackup_agent.statuses import statuses
 if TYPE_CHECKING:
     from pyrsyncbackup_agent.lease import Lease, Leases
     from pyrsyncbackup_agent.modules import Registry
+    from pyrsyncbackup_agent.restores import Restores
     from pyrsyncbackup_agent.rsyncd import Daemon
     from pyrsyncbackup_agent.trusted import TrustedCollectors
 
 # How long rsync may take to end after its last byte.
 DAEMON_END_WAIT: Final = 10.0
+# rsync's exit codes of a restore that is there: whole, or without some attribute that this file system cannot hold.
+RESTORED: Final = (0, 23)
 
 _Request = TypeVar("_Request")
 _T = TypeVar("_T")
@@ -38,13 +41,20 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
     """What a collector can ask."""
 
     def __init__(
-        self, about: About, certificate: bytes, registry: Registry, leases: Leases, trusted: TrustedCollectors
+        self,
+        about: About,
+        certificate: bytes,
+        registry: Registry,
+        leases: Leases,
+        trusted: TrustedCollectors,
+        restores: Restores,
     ) -> None:
         self._about = about
         self._certificate = certificate
         self._registry = registry
         self._leases = leases
         self._trusted = trusted
+        self._restores = restores
 
     def GetInfo(self, request: pb.GetInfoRequest, context: grpc.ServicerContext) -> pb.GetInfoResponse:
         """Who this agent is, with the proof that it holds the secret of the client's invitation."""
@@ -185,8 +195,24 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
     def Push(
         self, request_iterator: Iterator[pb.PushRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.PushResponse]:
-        """Not in this version."""
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "this version of the agent does not take restores")
+        """The bytes of one connection to an rsync daemon that takes a restore."""
+        with statuses(context):
+            first = next(request_iterator, None)
+            if first is None:
+                raise BadRequest("the stream ended before its first message")
+            with self._restores.receive(first.name) as receiving:
+                daemon = receiving.daemon
+                if not context.add_callback(daemon.kill):
+                    return
+                feeder = threading.Thread(
+                    target=_feed, args=(daemon, first.data, request_iterator), name="restore input", daemon=True
+                )
+                feeder.start()
+                while data := daemon.receive():
+                    yield pb.PushResponse(data=data)
+                done = daemon.close(DAEMON_END_WAIT)
+                directory = str(receiving.finish()) if done.code in RESTORED else ""
+            yield pb.PushResponse(exit=pb.DaemonExit(code=done.code, messages=done.messages), directory=directory)
 
     @contextlib.contextmanager
     def _session(
@@ -206,7 +232,7 @@ def _chain(first: _T, rest: Iterator[_T]) -> Iterator[_T]:
     yield from rest
 
 
-def _feed(daemon: Daemon, first: bytes, requests: Iterator[pb.TransferRequest]) -> None:
+def _feed(daemon: Daemon, first: bytes, requests: Iterator[pb.TransferRequest] | Iterator[pb.PushRequest]) -> None:
     """Pass what the client sends to the daemon, until either has enough."""
     try:
         if first and not daemon.send(first):

@@ -31,6 +31,14 @@ class Relay:
 
 
 @dataclass(frozen=True)
+class Restore:
+    """Whether collectors may send restores, and into which directory: never over files that are in use."""
+
+    enabled: bool = False
+    directory: Path = Path("/var/lib/pyrsyncbackup-agent/restore")
+
+
+@dataclass(frozen=True)
 class Settings:
     """One agent's settings. Paths are absolute.
 
@@ -51,6 +59,7 @@ class Settings:
     max_sessions: int = 2
     rsync: str = "rsync"
     relay: Relay = Relay()
+    restore: Restore = Restore()
     file: Path | None = None
 
     @property
@@ -120,6 +129,7 @@ def _read(table: toml.Table, file: Path) -> Settings:
         peers_dir=path("peers_dir", default.peers_dir),
         rsync=table.text("rsync", default.rsync),
         relay=_relay(table.table("relay"), default.relay),
+        restore=_restore(table.table("restore"), default.restore, state_dir, file),
         file=file,
     )
 
@@ -133,6 +143,15 @@ def _relay(table: toml.Table, default: Relay) -> Relay:
     peers.first_of_each_name(relay.peers, table.problems)
     table.done()
     return relay
+
+
+def _restore(table: toml.Table, default: Restore, state_dir: Path, file: Path) -> Restore:
+    restore = Restore(
+        enabled=table.flag("enabled", default.enabled),
+        directory=file.parent / table.text("directory", str(state_dir / "restore")),
+    )
+    table.done()
+    return restore
 
 
 def host_name() -> str:

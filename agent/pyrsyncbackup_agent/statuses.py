@@ -29,6 +29,7 @@ _CODES: Final[dict[type[errors.AgentError], grpc.StatusCode]] = {
     errors.SessionUnknown: grpc.StatusCode.PERMISSION_DENIED,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
     errors.BadRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.RestoreRefused: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RelayDisabled: grpc.StatusCode.UNIMPLEMENTED,
     errors.PeerUnknown: grpc.StatusCode.NOT_FOUND,
     errors.PeerUnreachable: grpc.StatusCode.FAILED_PRECONDITION,

@@ -28,11 +28,17 @@ class RunningAgent:
 
     `address` is "127.0.0.1:PORT", `certificate_pem` what a collector pins. `collector` is an identity that it trusts
     from the first start on; `trust` adds others, and `accept` does what the command does. With `relay` it passes
-    connections on; a number bounds them.
+    connections on; a number bounds them. With `restore` it takes restores into `base`/restore.
     """
 
     def __init__(
-        self, base: Path, prefix: Sequence[str] = (), *, relay: int | bool = False, **settings: object
+        self,
+        base: Path,
+        prefix: Sequence[str] = (),
+        *,
+        relay: int | bool = False,
+        restore: bool = False,
+        **settings: object,
     ) -> None:
         self.base = base
         self.prefix = tuple(prefix)
@@ -59,6 +65,7 @@ class RunningAgent:
         if relay:
             lines += ["[relay]", "enabled = true"]
             lines += [] if relay is True else [f"max_connections = {relay}"]
+        lines += ["[restore]", "enabled = true", f"directory = {_toml(str(base / 'restore'))}"] if restore else []
         self.config.write_text("\n".join(lines) + "\n")
         self.collector = identity.load_or_create(base / "collector-identity", "collector")
         self.trust("collector", self.collector.certificate_pem)

@@ -31,7 +31,7 @@ MEANINGS = {
 }
 
 # The C library's words, in the locale that the sandbox sets.
-_NO_SPACE = os.strerror(errno.ENOSPC)
+NO_SPACE = os.strerror(errno.ENOSPC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def failure(ended: Ended, arrived: int = 0) -> BackupError:
         return ended.lost
     if ended.code == 127:
         return TransferFailed("rsync is not installed on this machine", "install rsync 3.2.5 or newer")
-    if any(_NO_SPACE in line for line in ended.lines):
+    if any(NO_SPACE in line for line in ended.lines):
         return StoreFull(f"the store: no space for what arrives: {ended.quote()}", "make room on its file system")
     what = f"the transfer broke off after {arrived} files" if arrived else "nothing arrived"
     return TransferFailed(f"{what}: {ended.quote()}", "look at the agent's log; the next run goes on from here")

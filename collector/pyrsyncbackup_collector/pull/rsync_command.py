@@ -1,7 +1,8 @@
 """The argument vectors of the rsync client, as pure values.
 
-The client fetches exactly the names of a list into an empty directory. What matters is left out: no owner, mode, time,
-link or device option, so that nothing but regular files with mode 600 can arrive; metadata comes with the listing.
+For a pull it fetches exactly the names of a list into an empty directory. What matters is left out: no owner, mode,
+time, link or device option, so that nothing but regular files with mode 600 can arrive; metadata comes with the
+listing.
 """
 
 from __future__ import annotations
@@ -59,6 +60,28 @@ def client(fetch: Fetch, bridge_fd: int, rsync: str = "rsync") -> list[str]:
     if fetch.compress:
         argv += ["-z", "--compress-choice=zstd"]
     return [*argv, f"x::{REMOTE_MODULE}/", str(fetch.destination) + "/"]
+
+
+def sender(source: Path, bridge_fd: int, timeout: int = 600, rsync: str = "rsync") -> list[str]:
+    """Argv of the client that sends all in `source` to the agent's daemon, but for what an earlier run brought there.
+
+    Owners are left out: neither side is root. So are devices and set-id bits. Without the window links that are made in
+    the second that they are from would keep the nanoseconds of now.
+    """
+    return [
+        rsync,
+        "-rlptHSAX",
+        "--modify-window=-1",
+        "--numeric-ids",
+        "--chmod=ug-s",
+        "--blocking-io",
+        "--no-motd",
+        f"--timeout={timeout}",
+        "-e",
+        bridge(bridge_fd),
+        f"{source}/",
+        f"x::{REMOTE_MODULE}/",
+    ]
 
 
 def bridge(fd: int) -> str:

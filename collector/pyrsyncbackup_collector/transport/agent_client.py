@@ -182,6 +182,12 @@ class AgentClient:
                 pause.wait(_BUSY_PAUSE)
         return Session(self, self._stub, self._list, module, bwlimit, ends)
 
+    def push(self, name: str) -> Transfer:
+        """The rsync connection for a restore into the host's new directory `name`; `last.directory` is its path."""
+        calls = Calls(self.host, self.timeouts, self.watchdog)
+        rpc = Rpc(self._stub.Push, agent_pb2.PushRequest(name=name), agent_pb2.PushRequest)
+        return Transfer(calls, rpc, Pace(self.clock, 0))
+
     def close(self) -> None:
         """End the connection and everything that runs on it."""
         self._channel.close()

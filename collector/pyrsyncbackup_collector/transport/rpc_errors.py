@@ -18,6 +18,7 @@ from pyrsyncbackup_collector.errors import (
     ModuleNotReady,
     ModuleUnknown,
     ProtocolMismatch,
+    RestoreError,
 )
 
 # A failed hook sends the tail of its output.
@@ -77,6 +78,8 @@ def _denied(details: str, host: str) -> BackupError:
 
 
 def _precondition(details: str, host: str) -> BackupError:
+    if details.startswith("restore: "):
+        return RestoreError(f"{host}{shown(details)}", "nothing was written there")
     if details.startswith("hook failed"):
         return HookFailed(f"{host}{shown(details)}", "run the hook by hand on the host")
     return ModuleNotReady(f"{host}{shown(details)}", "`pyrsyncbackup-agent modules` on the host shows the reason")

@@ -313,17 +313,19 @@ class DaemonExit(_message.Message):
     def __init__(self, code: _Optional[int] = ..., messages: _Optional[str] = ...) -> None: ...
 
 class PushRequest(_message.Message):
-    __slots__ = ("session", "data")
-    SESSION_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("name", "data")
+    NAME_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
-    session: bytes
+    name: str
     data: bytes
-    def __init__(self, session: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class PushResponse(_message.Message):
-    __slots__ = ("data", "exit")
+    __slots__ = ("data", "exit", "directory")
     DATA_FIELD_NUMBER: _ClassVar[int]
     EXIT_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     exit: DaemonExit
-    def __init__(self, data: _Optional[bytes] = ..., exit: _Optional[_Union[DaemonExit, _Mapping]] = ...) -> None: ...
+    directory: str
+    def __init__(self, data: _Optional[bytes] = ..., exit: _Optional[_Union[DaemonExit, _Mapping]] = ..., directory: _Optional[str] = ...) -> None: ...

@@ -114,7 +114,11 @@ def test_check_says_which_peers_answer(relay: Path, capsys: pytest.CaptureFixtur
         add_peer(relay, "db1", "127.0.0.1:1")
         assert cli.main(["check", "--config", str(relay)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1:] == ["relay: on; 1 of 2 peers answer", "note: peer db1: 127.0.0.1:1: connection refused"]
+    assert lines[1:] == [
+        "relay: on; 1 of 2 peers answer",
+        "note: peer db1: 127.0.0.1:1: connection refused",
+        "restores: refused",
+    ]
 
 
 def test_check_tells_what_is_wrong_with_peers_unless_relay_mode_is_off(
