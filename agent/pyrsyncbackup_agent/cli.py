@@ -175,6 +175,7 @@ def _as_json(module: DetectedModule) -> dict[str, object]:
         "exclude": list(module.excludes),
         "include": list(module.includes),
         "hooks": {"before": module.hooks.before, "after": module.hooks.after, "timeout": module.hooks.timeout},
+        "validate": {"command": module.validator.command, "with": module.validator.beside},
         "hints": {"check": module.hints.check, "pull": module.hints.pull, "keep": module.hints.keep},
     }
 

@@ -55,6 +55,11 @@ def module(value: DetectedModule, fingerprint: Fingerprint | None = None) -> pb.
         has_hooks=bool(value.hooks),
         hints=pb.Hints(check=value.hints.check, pull=value.hints.pull, keep=value.hints.keep),
     )
+    if value.validator.command:
+        validator = value.validator
+        message.validator.CopyFrom(
+            pb.Validator(command=validator.command, beside=validator.beside, directories=validator.directories)
+        )
     for root in value.roots:
         message.roots.add(id=root.id, path=root.path, names=sorted(root.names), aliases=root.aliases)
     if fingerprint is not None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pyrsyncbackup import valid_name
+
 from pyrsyncbackup_agent import patterns, toml
 from pyrsyncbackup_agent.patterns import Rules
 from pyrsyncbackup_agent.toml import Table
@@ -54,6 +56,18 @@ class Hints:
 
 
 @dataclass(frozen=True)
+class Validator:
+    """How a restore of the module is tried out: an argument list in which {root} stands for where it was restored.
+
+    `beside` are other modules that it needs, `directories` empty ones that the program expects.
+    """
+
+    command: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Definition:
     """A definition that parsed. `paths` are absolute and may hold globs."""
 
@@ -64,6 +78,7 @@ class Definition:
     detect: Detect = field(default_factory=Detect)
     hooks: Hooks = field(default_factory=Hooks)
     hints: Hints = field(default_factory=Hints)
+    validator: Validator = field(default_factory=Validator)
 
 
 def parse(name: str, content: bytes) -> Definition | None:
@@ -83,6 +98,7 @@ def parse(name: str, content: bytes) -> Definition | None:
         detect=_detect(table.table("detect")),
         hooks=_hooks(table.table("hooks")),
         hints=_hints(table.table("hints")),
+        validator=_validator(table.table("validate")),
     )
     if not definition.paths and not any(problem.startswith("paths:") for problem in table.problems):
         table.problem("paths", "at least one is needed")
@@ -149,3 +165,20 @@ def _hints(table: Table) -> Hints:
     hints = Hints(check=table.interval("check"), pull=table.interval("pull"), keep=table.counts("keep", KEEP_RULES))
     table.done()
     return hints
+
+
+def _validator(table: Table) -> Validator:
+    validator = Validator(
+        command=table.texts("command"), beside=table.texts("with"), directories=_paths(table, "directories")
+    )
+    if any("\0" in word for word in validator.command):
+        table.problem("command", "holds a NUL")
+    if validator.command and (not validator.command[0] or "/" in validator.command[0]):
+        table.problem("command", "begins with the name of a program, without slash")
+    for name in validator.beside:
+        if not valid_name(name):
+            table.problem("with", f"{name!r} is not a module's name")
+    if not validator.command and (validator.beside or validator.directories):
+        table.problem("command", "is needed where the other keys are")
+    table.done()
+    return validator

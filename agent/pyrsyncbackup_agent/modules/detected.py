@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from pyrsyncbackup_agent.modules.definition import Hints, Hooks
+from pyrsyncbackup_agent.modules.definition import Hints, Hooks, Validator
 from pyrsyncbackup_agent.patterns import Rules
 
 
@@ -47,6 +47,7 @@ class DetectedModule:
     rules: Rules = field(default_factory=Rules)
     hooks: Hooks = field(default_factory=Hooks)
     hints: Hints = field(default_factory=Hints)
+    validator: Validator = field(default_factory=Validator)
     notes: tuple[str, ...] = ()
 
     @property

@@ -39,6 +39,7 @@ def detect(source: Source, host: Host, trusted: frozenset[int]) -> DetectedModul
         rules=definition.rules,
         hooks=definition.hooks,
         hints=definition.hints,
+        validator=definition.validator,
         notes=tuple(map(printable, _few(notes))),
     )
 

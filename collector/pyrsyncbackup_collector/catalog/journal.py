@@ -318,6 +318,7 @@ def _definition(offer: ModuleOffer) -> str:
             "excludes": offer.excludes,
             "hints": {**asdict(offer.hints), "keep": dict(offer.hints.keep)},
             "has_hooks": offer.has_hooks,
+            "validator": asdict(offer.validator),
         }
     )
 

@@ -21,7 +21,7 @@ from pyrsyncbackup_collector.catalog.tables import (
     Run,
 )
 from pyrsyncbackup_collector.store.snapshot import Snapshot, Totals
-from pyrsyncbackup_collector.transport.offer import Hints
+from pyrsyncbackup_collector.transport.offer import Hints, Validator
 
 _SNAPSHOT: Final = (
     "snapshots.sequence, snapshots.name, snapshots.time, snapshots.state, base, digest, "
@@ -244,6 +244,7 @@ def _module(row: dict[str, Any]) -> views.ModuleView:
         includes=tuple(definition.get("includes", ())),
         excludes=tuple(definition.get("excludes", ())),
         hints=Hints(hints.get("check"), hints.get("pull"), hints.get("keep", {})),
+        validator=_validator(definition.get("validator", {})),
         has_hooks=definition.get("has_hooks", False),
         first_seen=row["first_seen"],
         last_seen=row["last_seen"],
@@ -256,6 +257,11 @@ def _module(row: dict[str, Any]) -> views.ModuleView:
         newest=newest,
         health=_health(row),
     )
+
+
+def _validator(recorded: dict[str, list[str]]) -> Validator:
+    command, beside, directories = (tuple(recorded.get(key, ())) for key in ("command", "beside", "directories"))
+    return Validator(command, beside, directories)
 
 
 def _health(row: dict[str, Any]) -> views.Health:

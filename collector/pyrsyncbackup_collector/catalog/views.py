@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyrsyncbackup_collector.store.snapshot import Snapshot
-from pyrsyncbackup_collector.transport.offer import Hints
+from pyrsyncbackup_collector.transport.offer import Hints, Validator
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,7 @@ class ModuleView:
     includes: tuple[str, ...]
     excludes: tuple[str, ...]
     hints: Hints
+    validator: Validator
     has_hooks: bool
     first_seen: float | None
     last_seen: float | None

@@ -9,7 +9,15 @@ from pyrsyncbackup import valid_name
 
 from pyrsyncbackup_collector.entry import MAX_NAME, MAX_PATH, check_path, order, printable
 from pyrsyncbackup_collector.errors import AgentMisbehaved
-from pyrsyncbackup_collector.transport.offer import Fingerprint, Hints, ModuleOffer, ModuleState, Offers, Root
+from pyrsyncbackup_collector.transport.offer import (
+    Fingerprint,
+    Hints,
+    ModuleOffer,
+    ModuleState,
+    Offers,
+    Root,
+    Validator,
+)
 
 _STATES = {1: ModuleState.READY, 2: ModuleState.ABSENT, 3: ModuleState.INVALID}
 _KEEP = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
@@ -23,6 +31,9 @@ _MAX_FACTS = 256 * 1024
 _MAX_TITLE = 200
 _MAX_REASON = 1000
 _MAX_DIGEST = 64
+# Of a validator: arguments, modules, directories; and the characters of all.
+_MAX_WORDS = 50
+_MAX_ARGUMENTS = 8000
 
 
 def offers(modules: Iterable[Any]) -> Offers:
@@ -71,6 +82,7 @@ def offer(module: Any) -> ModuleOffer:
         hints=_hints(module.hints),
         has_hooks=module.has_hooks,
         fingerprint=fingerprint(module.fingerprint) if module.HasField("fingerprint") else None,
+        validator=_validator(module.validator),
     )
 
 
@@ -119,3 +131,21 @@ def _root(message: Any) -> Root:
 def _hints(message: Any) -> Hints:
     keep = {key: message.keep[key] for key in _KEEP if key in message.keep}
     return Hints(message.check[:32] or None, message.pull[:32] or None, keep)
+
+
+def _validator(message: Any) -> Validator:
+    """What does not hold together is no validator: it says nothing about the files."""
+    if len(message.command) > _MAX_WORDS or len(message.beside) > _MAX_WORDS or len(message.directories) > _MAX_WORDS:
+        return Validator()
+    command, beside, directories = tuple(message.command), tuple(message.beside), tuple(message.directories)
+    if sum(map(len, (*command, *directories))) > _MAX_ARGUMENTS or any("\0" in word for word in command):
+        return Validator()
+    program = command[0] if command else ""
+    if not program or "/" in program or not all(map(valid_name, beside)) or not all(map(_plain, directories)):
+        return Validator()
+    return Validator(command, beside, directories)
+
+
+def _plain(directory: str) -> bool:
+    names = directory.split("/")
+    return names[0] == "" and not {"", ".", ".."}.intersection(names[1:]) and "\0" not in directory

@@ -78,6 +78,19 @@ class Hints:
 
 
 @dataclass(frozen=True, slots=True)
+class Validator:
+    """How the host says that a restore of the module is tried out; its word, so it runs in a sandbox or not at all.
+
+    `command` is an argument list in which "{root}" stands for the restored module, `beside` names other modules that it
+    needs, `directories` absolute paths that it expects to be there, empty.
+    """
+
+    command: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ModuleOffer:
     """One module of a host."""
 
@@ -91,6 +104,7 @@ class ModuleOffer:
     hints: Hints = Hints()
     has_hooks: bool = False
     fingerprint: Fingerprint | None = None
+    validator: Validator = Validator()
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class ListModulesResponse(_message.Message):
     def __init__(self, modules: _Optional[_Iterable[_Union[Module, _Mapping]]] = ...) -> None: ...
 
 class Module(_message.Message):
-    __slots__ = ("name", "title", "state", "reason", "roots", "excludes", "includes", "hints", "has_hooks", "fingerprint")
+    __slots__ = ("name", "title", "state", "reason", "roots", "excludes", "includes", "hints", "has_hooks", "fingerprint", "validator")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +105,7 @@ class Module(_message.Message):
     HINTS_FIELD_NUMBER: _ClassVar[int]
     HAS_HOOKS_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    VALIDATOR_FIELD_NUMBER: _ClassVar[int]
     name: str
     title: str
     state: ModuleState
@@ -115,7 +116,18 @@ class Module(_message.Message):
     hints: Hints
     has_hooks: bool
     fingerprint: Fingerprint
-    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., state: _Optional[_Union[ModuleState, str]] = ..., reason: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., excludes: _Optional[_Iterable[str]] = ..., includes: _Optional[_Iterable[str]] = ..., hints: _Optional[_Union[Hints, _Mapping]] = ..., has_hooks: bool = ..., fingerprint: _Optional[_Union[Fingerprint, _Mapping]] = ...) -> None: ...
+    validator: Validator
+    def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., state: _Optional[_Union[ModuleState, str]] = ..., reason: _Optional[str] = ..., roots: _Optional[_Iterable[_Union[Root, _Mapping]]] = ..., excludes: _Optional[_Iterable[str]] = ..., includes: _Optional[_Iterable[str]] = ..., hints: _Optional[_Union[Hints, _Mapping]] = ..., has_hooks: bool = ..., fingerprint: _Optional[_Union[Fingerprint, _Mapping]] = ..., validator: _Optional[_Union[Validator, _Mapping]] = ...) -> None: ...
+
+class Validator(_message.Message):
+    __slots__ = ("command", "beside", "directories")
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    BESIDE_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
+    command: _containers.RepeatedScalarFieldContainer[str]
+    beside: _containers.RepeatedScalarFieldContainer[str]
+    directories: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, command: _Optional[_Iterable[str]] = ..., beside: _Optional[_Iterable[str]] = ..., directories: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Root(_message.Message):
     __slots__ = ("id", "path", "names", "aliases")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from pyrsyncbackup_agent.modules.definition import Detect, Hints, Hooks, parse
+from pyrsyncbackup_agent.modules.definition import Detect, Hints, Hooks, Validator, parse
 from pyrsyncbackup_agent.patterns import Rules
 
 FULL = b"""
@@ -22,6 +22,10 @@ timeout = "30m"
 check = "5m"
 pull = "6h"
 keep = { last = 3, daily = 30 }
+[validate]
+command = ["shopd", "--check", "{root}/etc/shop/shop.conf"]
+with = ["etc"]
+directories = ["/var/log/shop/"]
 """
 
 
@@ -41,6 +45,8 @@ def test_everything_a_definition_may_say() -> None:
     assert definition.detect == Detect(("/srv/shop",), ("shopd",), ("shop",), ("shop@*.service",))
     assert definition.hooks == Hooks((("/usr/bin/dump", "--to", "/run/x"),), (("/bin/rm", "/run/x"),), 1800)
     assert definition.hints == Hints("5m", "6h", {"last": 3, "daily": 30})
+    command = ("shopd", "--check", "{root}/etc/shop/shop.conf")
+    assert definition.validator == Validator(command, ("etc",), ("/var/log/shop",))
 
 
 def test_paths_are_enough() -> None:
@@ -73,6 +79,17 @@ def test_nothing_in_a_file_masks(content: bytes) -> None:
         ("paths = ['/a']\n[hooks]\ntimeout = 'soon'", "hooks.timeout: 'soon' is not an interval"),
         ("paths = ['/a']\n[hints]\nkeep = { last = -1 }", "hints.keep.last: must be a number from 0"),
         ("paths = ['/a']\n[hints.keep]\nlate = 1", "hints.keep.late: unknown key; did you mean `last`?"),
+        ("paths = ['/a']\n[validate]\ncommand = ['/bin/x']", "validate.command: begins with the name of a program"),
+        ("paths = ['/a']\n[validate]\ncommand = 'x -t'", "validate.command: must be a list of texts"),
+        ("paths = ['/a']\n[validate]\nwith = ['etc']", "validate.command: is needed where the other keys are"),
+        (
+            "paths = ['/a']\n[validate]\ncommand = ['x']\nwith = ['/etc']",
+            "validate.with: '/etc' is not a module's name",
+        ),
+        (
+            "paths = ['/a']\n[validate]\ncommand = ['x']\ndirectories = ['a']",
+            "validate.directories: 'a' is not absolute",
+        ),
         ("paths = ['/a']\nhooks = 3", "hooks: must be a table, not 3"),
     ],
 )

@@ -7,7 +7,7 @@ from pyrsyncbackup_collector.cli.verdict import State, judge_chore, judge_host, 
 from pyrsyncbackup_collector.config import Policy
 from pyrsyncbackup_collector.errors import BackupError, StoreFull
 from pyrsyncbackup_collector.fleet.hosts import Host, Ssh
-from pyrsyncbackup_collector.transport.offer import Hints
+from pyrsyncbackup_collector.transport.offer import Hints, Validator
 
 from tests.support.still_clock import StillClock
 
@@ -35,6 +35,7 @@ def row(name="nginx", outcome="complete", failing_since=None, **changes):
         "includes": (),
         "excludes": (),
         "hints": Hints(),
+        "validator": Validator(),
         "has_hooks": False,
         "first_seen": NOW - 30 * DAY,
         "last_seen": NOW - 60,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pyrsyncbackup.v1 import agent_pb2 as pb
 from pyrsyncbackup_collector.transport.modules import offer, offers
-from pyrsyncbackup_collector.transport.offer import ModuleState
+from pyrsyncbackup_collector.transport.offer import ModuleState, Validator
 
 
 def module(name: str = "etc", *roots: pb.Root, **more) -> pb.Module:
@@ -67,3 +67,31 @@ def test_a_ready_module_without_roots_is_invalid_and_an_unknown_state_too():
     assert offer(pb.Module(name="x", state=1)).state is ModuleState.INVALID
     assert offer(pb.Module(name="x", state=77)).state is ModuleState.INVALID
     assert offer(pb.Module(name="x", state=2, reason="no nginx")).state is ModuleState.ABSENT
+
+
+def test_a_validator_is_taken_as_it_is_said():
+    message = pb.Validator(command=["nginx", "-t", "{root}/x"], beside=["etc"], directories=["/var/log/nginx"])
+    expected = Validator(("nginx", "-t", "{root}/x"), ("etc",), ("/var/log/nginx",))
+    assert offer(module(validator=message)).validator == expected
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pb.Validator(),
+        pb.Validator(command=[""]),
+        pb.Validator(command=["/bin/sh", "-c", "x"]),
+        pb.Validator(command=["../x"]),
+        pb.Validator(command=["x", "a\0b"]),
+        pb.Validator(command=["x"] * 51),
+        pb.Validator(command=["x", "y" * 9000]),
+        pb.Validator(command=["x"], beside=["../etc"]),
+        pb.Validator(command=["x"], directories=["var"]),
+        pb.Validator(command=["x"], directories=["/var/../usr"]),
+        pb.Validator(command=["x"], directories=["/"]),
+        pb.Validator(command=["x"], directories=["/a//b"]),
+    ],
+)
+def test_a_validator_that_cannot_be_meant_is_none(message):
+    found = offer(module(validator=message))
+    assert (found.state, found.validator) == (ModuleState.READY, Validator())
