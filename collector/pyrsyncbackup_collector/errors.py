@@ -18,6 +18,7 @@ BackupError                 exit 1
 │   ├── AgentRefused            the agent does not trust our certificate (not retryable)
 │   ├── ProtocolMismatch        protocol ranges do not meet (not retryable)
 │   └── ConnectionLost          an open connection ended or went silent
+│       └── AnswerOverdue           an agent did not answer within the limit
 ├── ModuleError             6
 │   ├── ModuleUnknown           the agent has no such module
 │   ├── ModuleNotReady          absent or invalid there
@@ -26,12 +27,14 @@ BackupError                 exit 1
 ├── AgentBusy               6   the agent's limits are reached (retryable)
 ├── AgentMisbehaved         7   the agent sent what no honest agent sends
 ├── TransferFailed          8   rsync brought nothing and cannot say why (retryable)
+│   └── PullOverdue             listing or transferring took longer than its limit (retryable)
 ├── SandboxUnavailable      9   neither bubblewrap nor Landlock works here
 ├── StoreError             10
 │   ├── StoreMissing            not there (not mounted?)
 │   ├── StoreBusy               another collector holds the lock
 │   ├── StoreFull               no space (retryable)
 │   ├── StoreReadOnly
+│   ├── CommitOverdue           a commit took longer than its limit (retryable)
 │   └── StoreDamaged            an object, manifest or log that does not fit
 ├── CatalogError           11
 │   ├── CatalogLocked           (retryable)
@@ -186,6 +189,10 @@ class ConnectionLost(ConnectError):
     """An open connection ended, or went silent."""
 
 
+class AnswerOverdue(ConnectionLost):
+    """The agent did not answer within the limit."""
+
+
 class ModuleError(BackupError):
     """The agent cannot offer this module."""
 
@@ -230,6 +237,10 @@ class TransferFailed(BackupError):
     retryable = True
 
 
+class PullOverdue(TransferFailed):
+    """Listing or transferring took longer than its limit."""
+
+
 class SandboxUnavailable(BackupError):
     """No sandbox works on this machine."""
 
@@ -258,6 +269,12 @@ class StoreFull(StoreError):
 
 class StoreReadOnly(StoreError):
     """The store cannot be written."""
+
+
+class CommitOverdue(StoreError):
+    """A commit took longer than its limit: the store's file system does not answer."""
+
+    retryable = True
 
 
 class StoreDamaged(StoreError):

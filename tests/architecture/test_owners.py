@@ -32,6 +32,7 @@ OWNERS = {
     "grpc_reflection": {AGENT + "server"},
     "sshtunnel": {COLLECTOR + "transport.ssh_tunnel"},
     "paramiko": {COLLECTOR + "transport.ssh_tunnel"},
+    "cronsim": {COLLECTOR + "config.calendar"},
     "peewee": {COLLECTOR + "catalog.database", COLLECTOR + "catalog.tables"},
     # about asks rsync for its version, modules.host asks the package manager; both run nothing but what they name.
     "subprocess": {

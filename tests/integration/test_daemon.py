@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pyrsyncbackup_collector.catalog.views import RequestView
+from pyrsyncbackup_collector.catalog.views import RequestView, RunView
 
 from tests.support.agent import RunningAgent
 from tests.support.collector import RunningCollector
@@ -115,6 +115,36 @@ def test_a_restart_shifts_nothing_and_pulls_nothing_twice(collector: RunningColl
         assert result.result["modules"]["data"]["outcome"] == "unchanged"
     with collector.catalog() as catalog:
         assert sorted(run.trigger for run in catalog.runs(kind="pull")) == ["request", "schedule"]
+
+
+def test_checks_go_on_outside_the_windows_and_pulls_wait_but_for_requests(
+    collector: RunningCollector, data: Path
+) -> None:
+    shut = '[policy]\ncheck = "1s"\npull = "1h"\nwindows = ["2199-01-01"]\n'
+    collector.settings(shut)
+    with collector.start():
+        until(lambda: collector.events("modules found"))
+        assert ask(collector, "web1", "data").result["modules"]["data"]["outcome"] == "complete"
+        (data / "a").write_text("changed\n")
+        until(lambda: collector.events("changed", modules=["data"]))
+        until(lambda: len(collector.events("changed", modules=["data"])) > 1)
+        assert [run.trigger for run in pulls_of(collector)] == ["request"]
+        collector.settings(shut.replace('windows = ["2199-01-01"]', 'blackouts = ["2199-01-01"]'))
+        collector.send(signal.SIGHUP)
+        until(lambda: len(collector.snapshots("web1", "data")) == 2)
+        assert sorted(run.trigger for run in pulls_of(collector)) == ["change", "request"]
+
+
+def test_the_daemon_says_how_many_workers_it_has(collector: RunningCollector) -> None:
+    collector.settings("[limits]\npulls = { min = 3, max = 5 }")
+    with collector.start(), collector.catalog() as catalog:
+        told = until(lambda: catalog.fleet().daemon)
+        assert told.workers == 5
+
+
+def pulls_of(collector: RunningCollector) -> list[RunView]:
+    with collector.catalog() as catalog:
+        return list(catalog.runs(kind="pull"))
 
 
 def test_requests_are_answered_with_their_run_or_the_reason(collector: RunningCollector) -> None:

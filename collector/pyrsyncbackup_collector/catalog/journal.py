@@ -169,10 +169,12 @@ class Journal:
         counters: Mapping[str, int] | None = None,
         problems: Iterable[tuple[bytes, str]] = (),
         next_try: float | None = None,
+        again: bool = False,
     ) -> None:
         """Close a run with its outcome, and bring the state of its module up to date. A closed one stays as it is.
 
-        `problems` are (path, reason); the first thousand are kept, all are counted.
+        With `again` it does not: it was given up, and came to its end after all. `problems` are (path, reason); the
+        first thousand are kept, all are counted.
         """
         now = self._clock.now()
         db = self._database.peewee
@@ -187,7 +189,7 @@ class Journal:
         if sequence is not None:
             values["sequence"] = sequence
         with self._database.writing() as raw:
-            if not Run.update(values).where((Run.id == run) & Run.end.is_null()).execute(db):
+            if not Run.update(values).where((Run.id == run) & (Run.end.is_null() | again)).execute(db):
                 return
             Run.update(problems=_paths(raw, run, problems)).where(Run.id == run).execute(db)
             row = raw.execute("SELECT host, module, kind, begin FROM runs WHERE id = ?", (run,)).fetchone()
@@ -274,13 +276,17 @@ class Journal:
                 {"now": now, "id": request},
             )
 
-    def heartbeat(self, pid: int, sandbox: str) -> None:
-        """Say that the daemon with this process id is alive, and which kind of sandbox its transfers run in."""
+    def heartbeat(self, pid: int, sandbox: str, *, pulls: int = 0, workers: int = 0) -> None:
+        """Say that the daemon with this process id is alive, and which kind of sandbox its transfers run in.
+
+        So many `pulls` run, and so many may at present.
+        """
         with self._database.writing() as raw:
             raw.execute(
-                "INSERT INTO daemon VALUES (1, :pid, :now, :now, :sandbox) ON CONFLICT (id) DO UPDATE SET "
-                "started = iif(pid = :pid, started, :now), pid = :pid, heartbeat = :now, sandbox = :sandbox",
-                {"pid": pid, "now": self._clock.now(), "sandbox": sandbox},
+                "INSERT INTO daemon VALUES (1, :pid, :now, :now, :sandbox, :pulls, :workers) "
+                "ON CONFLICT (id) DO UPDATE SET started = iif(pid = :pid, started, :now), pid = :pid, "
+                "heartbeat = :now, sandbox = :sandbox, pulls = :pulls, workers = :workers",
+                {"pid": pid, "now": self._clock.now(), "sandbox": sandbox, "pulls": pulls, "workers": workers},
             )
 
     def daemon_ended(self, pid: int) -> None:

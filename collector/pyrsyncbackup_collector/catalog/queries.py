@@ -203,7 +203,7 @@ class Queries:
     def daemon(self) -> views.DaemonView | None:
         """What the daemon last said of itself; None if it ended in order, or never ran."""
         with self._database.reading() as raw:
-            row = raw.execute("SELECT pid, started, heartbeat, sandbox FROM daemon").fetchone()
+            row = raw.execute("SELECT pid, started, heartbeat, sandbox, pulls, workers FROM daemon").fetchone()
             return views.DaemonView(*row) if row else None
 
 

@@ -127,12 +127,14 @@ class RunView:
 
 @dataclass(frozen=True, slots=True)
 class DaemonView:
-    """The daemon as it last said; it is alive if `heartbeat` is recent."""
+    """The daemon as it last said; it is alive if `heartbeat` is recent. `pulls` ran, of at most `workers`."""
 
     pid: int
     started: float
     heartbeat: float
     sandbox: str
+    pulls: int
+    workers: int
 
 
 @dataclass(frozen=True, slots=True)

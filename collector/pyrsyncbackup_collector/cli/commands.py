@@ -6,6 +6,7 @@ from __future__ import annotations
 from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli import first_steps as _first_steps  # noqa: F401
 from pyrsyncbackup_collector.cli import status as _status  # noqa: F401
+from pyrsyncbackup_collector.cli import schedule as _schedule  # noqa: F401
 from pyrsyncbackup_collector.cli import hosts as _hosts  # noqa: F401
 from pyrsyncbackup_collector.cli import trust as _trust  # noqa: F401
 from pyrsyncbackup_collector.cli import accept as _accept  # noqa: F401

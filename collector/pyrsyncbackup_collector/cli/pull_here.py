@@ -33,7 +33,7 @@ def pull_all(place: Workplace, targets: list[Target], display: PullDisplay, told
     A signal stops everything in order and comes out as Cancelled.
     """
     cancel = Cancel()
-    workers = place.config.limits.pulls
+    workers = place.config.limits.pulls.max
     tokens = Tokens(place.config.limits.per_hop)
     with opened(place.config) as parts, ThreadPoolExecutor(workers, thread_name_prefix="pull") as pool:
         jobs = [pool.submit(_pull_host, place, parts, target, tokens, cancel, display, told) for target in targets]
@@ -99,8 +99,10 @@ def _pull_module(
     policy = effective(place.config, target.host.name, module, offer.hints if offer else None)
     order = PullOrder(target.host, module, policy, place.config.limits, "command")
     name = f"{target.host.name}/{module}"
+    own = Cancel()  # its deadline ends this pull and no other
     try:
-        ended = pull_one(parts, order, cancel, watch=lambda progress: display.show(name, progress))
+        with cancel.ends(own.set):
+            ended = pull_one(parts, order, own, watch=lambda progress: display.show(name, progress))
         return of_run(parts.catalog, ended.run)
     except BackupError as error:
         return of_error(target.host.name, module, error)

@@ -72,7 +72,9 @@ def _show(hosts: Sequence[HostVerdict], problems: Sequence[Verdict], daemon: Dae
         assert daemon is not None  # noqa: S101 - is_alive said so
         sandbox = f"sandbox: {daemon.sandbox}"
         screen.say(
-            f"daemon: runs since {amounts.local(daemon.started)} (process {daemon.pid}), {sandbox}", screen.QUIET
+            f"daemon: runs since {amounts.local(daemon.started)} (process {daemon.pid}), {sandbox}, "
+            f"pulls: {daemon.pulls} of {daemon.workers}",
+            screen.QUIET,
         )
     else:
         screen.say("daemon: does not run; nothing is pulled by schedule", screen.DOUBT)
@@ -152,6 +154,8 @@ def _document(
             "started": amounts.iso(daemon.started),
             "heartbeat": amounts.iso(daemon.heartbeat),
             "sandbox": daemon.sandbox,
+            "pulls": daemon.pulls,
+            "workers": daemon.workers,
         }
         if daemon and is_alive(daemon, now)
         else None,

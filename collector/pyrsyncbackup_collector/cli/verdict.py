@@ -13,9 +13,7 @@ from pyrsyncbackup_collector import errors
 from pyrsyncbackup_collector.catalog.views import Failure, HostView, ModuleView, RunView
 from pyrsyncbackup_collector.config import Policy
 from pyrsyncbackup_collector.fleet.hosts import Host
-
-# A pull comes at most one interval after the one before; half of one more is for what takes long or had to wait.
-LATE_AFTER = 1.5
+from pyrsyncbackup_collector.schedule.forecast import expected_at
 
 
 class State(Enum):
@@ -135,9 +133,11 @@ def _state_of(host: Host, row: ModuleView, policy: Policy, now: float) -> tuple[
             f"`pyrsyncbackup pull {host.name}/{row.name}`",
         )
     expected = row.last_good or row.first_seen
-    if expected is not None and now > expected + policy.pull * LATE_AFTER:
-        known = "the last good pull is too old" if row.last_good else "it was never pulled"
-        return State.LATE, expected + policy.pull, known, "does the daemon run?"
+    if expected is not None:
+        due, late = expected_at(policy, expected)
+        if now > late:
+            known = "the last good pull is too old" if row.last_good else "it was never pulled"
+            return State.LATE, due, known, "does the daemon run?"
     if row.last_pull is None:
         return State.PENDING, None, "waits for its first pull", ""
     return State.OK, None, "", ""

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pyrsyncbackup import DEFAULT_AGENT_PORT, valid_name
 
-from pyrsyncbackup_collector.config import quantities
+from pyrsyncbackup_collector.config import calendar, quantities, spans, zones
+
+M = TypeVar("M")
 
 _HOSTNAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*\.?\Z")
 _USER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]*\$?\Z")
@@ -68,6 +70,8 @@ def _before(check: Callable[[object], object]) -> BeforeValidator:
 Duration = Annotated[float, _before(quantities.duration)]
 Size = Annotated[int, _before(quantities.size)]
 Glob = Annotated[str, _before(quantities.glob)]
+Often = Annotated[float | calendar.Calendar | None, _before(calendar.pull_time_or_off)]
+Spans = Annotated[tuple[spans.Span, ...], _before(spans.spans)]
 FilePath = Annotated[Path, _before(_path)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1)]
@@ -79,10 +83,43 @@ class Strict(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
+def _with_a_moment(model: M, windows: tuple[spans.Span, ...], blackouts: tuple[spans.Span, ...]) -> M:
+    if windows and spans.leave_nothing(windows, blackouts):
+        raise ValueError("leaves no moment: `blackouts` cover all of `windows`")
+    return model
+
+
+class Workers(Strict):
+    """As many at a time as are needed, from `min` to `max`."""
+
+    min: Annotated[int, Field(ge=1, le=512)] = 2
+    max: Annotated[int, Field(ge=1, le=512)] = 16
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"`min` is {self.min} and `max` {self.max}: the smaller one comes first")
+        return self
+
+
+def _workers(value: object) -> object:
+    """A number is a range of one; "auto" is the default one."""
+    if isinstance(value, dict):
+        return value
+    if value == "auto":
+        return {}
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 1 <= value <= 512:
+            raise ValueError(f"must be at {'least 1' if value < 1 else 'most 512'}, not {value}")
+        return {"min": value, "max": value}
+    shown = f'"{value}"' if isinstance(value, str) else str(value).lower()
+    raise ValueError(f'must be "auto", a number such as 8, or {{ min = 2, max = 16 }}, not {shown}')
+
+
 class Limits(Strict):
     """How much at a time. Sizes in bytes, durations in seconds."""
 
-    pulls: Annotated[int, Field(ge=1, le=512)] = 8
+    pulls: Annotated[Workers, _before(_workers)] = Workers()
     checks: Annotated[int, Field(ge=1, le=512)] = 32
     # sshtunnel waits with select(), which ends at file descriptor 1023: of 500 tunnels in one process 480 failed.
     tunnels: Annotated[int, Field(ge=1, le=250)] = 100
@@ -99,6 +136,9 @@ class Limits(Strict):
     idle: Duration = 120.0
     check: Duration = 300.0
     list: Duration = 3600.0
+    # And a second more for each MiB that is to be transferred.
+    transfer: Duration = 86400.0
+    commit: Duration = 3600.0
     # Nothing at all arrives for this long: the connection counts as lost.
     stall: Duration = 300.0
 
@@ -125,11 +165,18 @@ class PolicySettings(Strict):
     """A policy as far as it is written: `model_fields_set` says which keys are. Durations in seconds."""
 
     check: Annotated[float | None, _before(quantities.duration_or_off)] = None
-    pull: Duration | None = None
+    pull: Annotated[float | calendar.Calendar | None, _before(calendar.pull_time)] = None
+    zone: Annotated[str | None, _before(zones.zone_name)] = None
+    windows: Spans | None = None
+    blackouts: Spans | None = None
     keep: Keep | None = None
     share: Annotated[bool | None, _before(quantities.switch)] = None
     enabled: bool | None = None
     bwlimit: Size | None = None
+
+    @model_validator(mode="after")
+    def _leaves_a_moment(self) -> Self:
+        return _with_a_moment(self, self.windows or (), self.blackouts or ())
 
 
 class Rule(PolicySettings):
@@ -141,7 +188,7 @@ class Rule(PolicySettings):
     @model_validator(mode="after")
     def _sets_something(self) -> Rule:
         if not self.model_fields_set - {"hosts", "modules"}:
-            raise ValueError("sets nothing: a rule has at least one of check, pull, keep, share, enabled, bwlimit")
+            raise ValueError(f"sets nothing: a rule has at least one of {', '.join(PolicySettings.model_fields)}")
         return self
 
 
@@ -190,15 +237,31 @@ class HostsFile(Strict):
 
 
 class Upkeep(Strict):
-    """How often the daemon does what keeps the store well, in seconds; None: never by itself."""
+    """When the daemon does what keeps the store well: seconds between two runs, or moments; None: never by itself.
 
-    prune: Annotated[float | None, _before(quantities.duration_or_off)] = 86400.0
-    gc: Annotated[float | None, _before(quantities.duration_or_off)] = 86400.0
+    What is due begins in `windows`, if there are any, and in no blackout, all in the calendar of `zone`.
+    """
 
-    def rota(self) -> dict[str, float]:
-        """Seconds between two runs, by the chore's name; those that are off are left out."""
-        found = ((name, getattr(self, name)) for name in type(self).model_fields)
+    zone: Annotated[str | None, _before(zones.zone_name)] = None
+    windows: Spans = ()
+    blackouts: Spans = ()
+    prune: Often = 86400.0
+    gc: Often = 86400.0
+
+    @property
+    def hours(self) -> spans.Hours:
+        """When chores may begin."""
+        return spans.Hours(self.zone, self.windows, self.blackouts)
+
+    def rota(self) -> dict[str, float | calendar.Calendar]:
+        """How often, by the chore's name; those that are off are left out."""
+        names = type(self).model_fields.keys() - {"zone", "windows", "blackouts"}
+        found = ((name, getattr(self, name)) for name in sorted(names))
         return {name: every for name, every in found if every is not None}
+
+    @model_validator(mode="after")
+    def _leaves_a_moment(self) -> Self:
+        return _with_a_moment(self, self.windows, self.blackouts)
 
 
 class CollectorFile(HostsFile):

@@ -13,7 +13,9 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, Protocol
 
 from pyrsyncbackup_collector.config import quantities
+from pyrsyncbackup_collector.config.calendar import Calendar
 from pyrsyncbackup_collector.config.model import Config, Keep, PolicySettings
+from pyrsyncbackup_collector.config.spans import Hours, Span
 
 # What happens where nobody wrote anything.
 DEFAULT_CHECK: Final = 15 * 60.0
@@ -44,16 +46,25 @@ class Hints(Protocol):
 class Policy:
     """What counts for one module. Durations in seconds, `bwlimit` in bytes a second.
 
-    `check` None: no checks, it is pulled by interval only. `share` says whether content that other hosts published
-    may stand in for a transfer.
+    `check` None: no checks, it is pulled by `pull` only, an interval or moments of the calendar of `zone` (None: the
+    machine's). Pulls begin in `windows`, if there are any, and in no blackout. `share` says whether content that other
+    hosts published may stand in for a transfer.
     """
 
     check: float | None = DEFAULT_CHECK
-    pull: float = DEFAULT_PULL
+    pull: float | Calendar = DEFAULT_PULL
+    zone: str | None = None
+    windows: tuple[Span, ...] = ()
+    blackouts: tuple[Span, ...] = ()
     keep: Keep = KEEP_ALL
     share: bool = True
     enabled: bool = True
     bwlimit: int | None = None
+
+    @property
+    def hours(self) -> Hours:
+        """When its pulls may begin."""
+        return Hours(self.zone, self.windows, self.blackouts)
 
 
 def effective(config: Config, host: str, module: str, hints: Hints | None = None) -> Policy:

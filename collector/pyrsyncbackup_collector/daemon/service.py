@@ -117,7 +117,11 @@ class Service:
         if self._notifier.watchdog_every and monotonic >= self._next_alive:
             self._next_alive = monotonic + self._notifier.watchdog_every
             self._notifier.alive()
-        for job in self._board.take(self._parts.clock.now()):
+        _, before = self._board.workers()
+        jobs = self._board.take(self._parts.clock.now())
+        if (workers := self._board.workers()[1]) != before:
+            logs.get().info("workers changed", workers=workers, before=before)
+        for job in jobs:
             self._start(job)
 
     def _pause(self) -> float:
@@ -141,7 +145,8 @@ class Service:
         self._upkeep.poll()
         if monotonic >= self._next_heartbeat:
             self._next_heartbeat = monotonic + HEARTBEAT
-            self._parts.catalog.heartbeat(os.getpid(), self._parts.sandbox_kind)
+            pulls, workers = self._board.workers()
+            self._parts.catalog.heartbeat(os.getpid(), self._parts.sandbox_kind, pulls=pulls, workers=workers)
             self._notifier.status(f"{len(self._config.hosts)} hosts, {self._board.running()} checks and pulls running")
         if monotonic >= self._next_trim:
             self._next_trim = monotonic + DAY
@@ -191,7 +196,8 @@ class Service:
         peers: tuple[Peer, ...] | None = None
         with logs.bind(host=job.host):
             try:
-                ask_info = begin >= self._ask_info.get(job.host, 0.0)
+                monotonic = self._parts.clock.monotonic()
+                ask_info = monotonic >= self._ask_info.get(job.host, monotonic)
                 checked = check_host(
                     self._parts,
                     self._fleet.host(job.host),
@@ -201,7 +207,7 @@ class Service:
                     relay=self._relays.get(job.host, False),
                 )
                 if ask_info:
-                    self._ask_info[job.host] = begin + INFO_EVERY
+                    self._ask_info[job.host] = monotonic + INFO_EVERY
                 self._learn(job.host, checked.discovery)
                 self._relays[job.host], peers = checked.relay, checked.peers
                 changed, unchanged = checked.changed, checked.unchanged
@@ -212,7 +218,7 @@ class Service:
                 error = internal(fault)
             now = self._parts.clock.now()
             again = self._board.check_ended(
-                job, now, failure=str(error or ""), retryable=error is None or error.retryable, changed=changed
+                job, now, failure=_kind(error), retryable=error is None or error.retryable, changed=changed
             )
             if self._stopping and error is not None:
                 return
@@ -248,7 +254,7 @@ class Service:
             nonlocal given_back
             given_back = True
             return self._board.pull_ended(
-                job, self._parts.clock.now(), failure=str(error), retryable=error.retryable, blame=_blame(error)
+                job, self._parts.clock.now(), failure=_kind(error), retryable=error.retryable, blame=_blame(error)
             )
 
         try:
@@ -410,6 +416,10 @@ def _slots(config: Config) -> Slots:
 
 def _behind(fleet: Fleet) -> dict[str, Host]:
     return {host.name: host for host in fleet.hosts if host.via or host.ssh.jump}
+
+
+def _kind(error: BackupError | None) -> str:
+    return type(error).__name__ if error is not None else ""
 
 
 def _blame(error: BackupError) -> str:

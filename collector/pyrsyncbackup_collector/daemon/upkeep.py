@@ -10,11 +10,14 @@ from typing import Any, Final
 from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.catalog.journal import PULL
 from pyrsyncbackup_collector.config import Config
+from pyrsyncbackup_collector.config.calendar import Calendar
+from pyrsyncbackup_collector.config.spans import Hours
 from pyrsyncbackup_collector.daemon import chores
 from pyrsyncbackup_collector.daemon.composition import Parts
 from pyrsyncbackup_collector.daemon.work import described
 from pyrsyncbackup_collector.errors import BackupError, CatalogError
 from pyrsyncbackup_collector.pull.cancel import Cancel
+from pyrsyncbackup_collector.schedule.rota import is_due
 
 # A chore that never ran begins so long after the daemon: first come the pulls.
 FIRST: Final = 300.0
@@ -27,7 +30,7 @@ class Upkeep:
 
     def __init__(self, parts: Parts, config: Config) -> None:
         self._parts, self._config = parts, config
-        self._started = parts.clock.now()
+        self._started = parts.clock.monotonic()
         self._running: dict[str, tuple[threading.Thread, Cancel, int | None]] = {}
         # Answers that could not be written yet, because the catalog was locked.
         self._answers: dict[int, Mapping[str, Any]] = {}
@@ -73,15 +76,18 @@ class Upkeep:
         return not any(thread.is_alive() for thread, _, _ in running)
 
     def _due(self, now: float) -> list[str]:
-        every = self._config.upkeep.rota()
-        return [name for name in chores.CHORES if name in every and not self._runs(name) and now >= self._at(name, now)]
+        upkeep = self._config.upkeep
+        rota = upkeep.rota()
+        names = [name for name in chores.CHORES if name in rota and not self._runs(name)]
+        return [name for name in names if self._is_due(name, rota[name], upkeep.hours, now)]
 
-    def _at(self, name: str, now: float) -> float:
+    def _is_due(self, name: str, every: float | Calendar, hours: Hours, now: float) -> bool:
         last = self._parts.catalog.runs(kind=name, limit=1)
-        if not last:
-            return self._started + FIRST
-        # A run that lies in the future is one from before the clock was set back.
-        return min(last[0].begin, now) + self._config.upkeep.rota()[name]
+        if last:
+            return is_due(every, hours, last[0].begin, now)
+        # By a clock that nobody sets: how long the service has been running.
+        lasted = self._parts.clock.monotonic() - self._started
+        return is_due(every if isinstance(every, Calendar) else FIRST, hours, now - lasted, now)
 
     def _runs(self, name: str) -> bool:
         with self._lock:

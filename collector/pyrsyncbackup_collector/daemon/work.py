@@ -21,6 +21,7 @@ from pyrsyncbackup_collector.entry import printable
 from pyrsyncbackup_collector.errors import BackupError, Cancelled, CatalogError
 from pyrsyncbackup_collector.fleet import Host
 from pyrsyncbackup_collector.pull.cancel import Cancel
+from pyrsyncbackup_collector.pull.deadline import GRACE, Deadline, PhaseLimits
 from pyrsyncbackup_collector.pull.driver import parts_of, pull_module
 from pyrsyncbackup_collector.pull.report import Progress, PullReport, Watcher
 from pyrsyncbackup_collector.pull.salvage import Parts as Begins
@@ -129,8 +130,12 @@ def pull(
     watch: Watcher | None = None,
     begun: Callable[[str], None] | None = None,
     next_try: Callable[[BackupError], float | None] | None = None,
+    grace: float = GRACE,
 ) -> Ended:
-    """Pull a module and record it; never raises for what goes wrong with the pull.
+    """Pull a module and record it; never raises for what goes wrong with the pull. `cancel` is of this pull alone.
+
+    A phase that takes longer than its limit ends it; where nothing can end it, since the store does not answer, it is
+    recorded as failed `grace` seconds later, and again as what it became if it ever comes to its end.
 
     `begun` is told the run's id, `watch` the progress; `next_try` says, after a failure, when it is tried again
     (seconds since 1970). Raises CatalogError if not even the begin can be recorded.
@@ -140,14 +145,38 @@ def pull(
         if begun:
             begun(run)
         ended = Ended(run, FAILED, error=BackupError("the pull was ended without a word"))
+        overdue = _Overdue(parts, run, logs.get().bind(run=run, host=order.host.name, module=order.module))
+        deadline = Deadline(f"{order.host.name}/{order.module}", _phases(order), parts.clock, cancel, overdue, grace)
         try:
-            ended = Ended(run, *_outcome(parts, order, run, cancel, _Progress(parts, run, watch)))
+            ended = Ended(run, *_outcome(parts, order, run, cancel, _Progress(parts, run, watch, deadline)))
         except Exception as error:  # noqa: BLE001 - a fault of ours is a failed run, not the end of a thread
             logs.get().exception("pull failed by a fault of the program")
             ended = Ended(run, FAILED, error=internal(error))
         finally:
-            _record(parts, ended, next_try)
+            deadline.close()
+            _record(parts, ended, next_try, again=overdue.told and ended.error is None)
         return ended
+
+
+class _Overdue:
+    """Records a pull that hangs and cannot be ended."""
+
+    def __init__(self, parts: Parts, run: str, log: Any) -> None:
+        self._parts, self._run, self._log = parts, run, log
+        self.told = False
+
+    def __call__(self, error: BackupError) -> None:
+        self.told = True
+        self._log.error("pull hangs and is given up", **described(error))
+        try:
+            self._parts.catalog.run_end(self._run, FAILED, error=error)
+        except CatalogError as fault:
+            self._log.error("the end of a pull could not be recorded", **described(fault))
+
+
+def _phases(order: PullOrder) -> PhaseLimits:
+    limits = order.limits
+    return PhaseLimits(limits.list, limits.transfer, limits.commit, order.policy.bwlimit)
 
 
 def internal(error: Exception) -> BackupError:
@@ -169,7 +198,7 @@ def _outcome(
                     report = _attempt(parts, order, run, cancel, watch, kept)
                     return report.outcome.value, report, None
                 except BackupError as error:
-                    cancel.check()
+                    cancel.check()  # what broke because of the request to stop, or a deadline, is told as that
                     pause = attempts.pause_after(
                         error, began=watch.began and not began, brought=watch.recorded > before
                     )
@@ -177,11 +206,10 @@ def _outcome(
                         raise
                     logs.get().warning("cut off, goes on", **described(error), attempt=attempts.made, pause=pause)
                     cancel.wait(pause)
-    except Cancelled as error:
-        return CANCELLED, None, error
     except BackupError as error:
-        # What broke because of the request to stop is told as that.
-        return (CANCELLED, None, _stopped()) if cancel.is_set else (FAILED, None, error)
+        if cancel.is_set:
+            return (CANCELLED, None, _stopped()) if cancel.reason is None else (FAILED, None, cancel.reason)
+        return (CANCELLED if isinstance(error, Cancelled) else FAILED), None, error
 
 
 def _attempt(parts: Parts, order: PullOrder, run: str, cancel: Cancel, watch: _Progress, kept: Begins) -> PullReport:
@@ -191,7 +219,7 @@ def _attempt(parts: Parts, order: PullOrder, run: str, cancel: Cancel, watch: _P
         parts.connections.agent(order.host, now=True) as agent,
         agent.open(order.module, bwlimit=order.policy.bwlimit or 0, ends=cancel.ends) as session,
     ):
-        watch.began = True
+        watch.begin()
         return pull_module(_task(order, run), session, tools, cancel, watch, kept)
 
 
@@ -217,8 +245,8 @@ def _task(order: PullOrder, run: str) -> Task:
 class _Progress:
     """Writes progress to the run's row, not more often than somebody reads it, and passes it on."""
 
-    def __init__(self, parts: Parts, run: str, watch: Watcher | None) -> None:
-        self._parts, self._run, self._watch = parts, run, watch
+    def __init__(self, parts: Parts, run: str, watch: Watcher | None, deadline: Deadline) -> None:
+        self._parts, self._run, self._watch, self._deadline = parts, run, watch, deadline
         self._next = 0.0
         self._phase = ""
         # Whether the module was open, and how many contents came to the store, over all attempts.
@@ -227,7 +255,13 @@ class _Progress:
         self._present: Progress | None = None
         self._counted = 0
 
+    def begin(self) -> None:
+        """The module is open."""
+        self.began = True
+        self._deadline.enter("list")
+
     def __call__(self, progress: Progress) -> None:
+        self._deadline.enter(progress.phase, progress.bytes_total if progress.phase == "transfer" else 0)
         if progress is not self._present:
             self._present, self._counted = progress, 0
         self.recorded += progress.recorded - self._counted
@@ -250,9 +284,9 @@ class _Progress:
             )
 
 
-def _record(parts: Parts, ended: Ended, next_try: Callable[[BackupError], float | None] | None) -> None:
+def _record(parts: Parts, ended: Ended, next_try: Callable[[BackupError], float | None] | None, *, again: bool) -> None:
     report, error = ended.report, ended.error
-    again = next_try(error) if error is not None and next_try is not None else None
+    later = next_try(error) if error is not None and next_try is not None else None
     facts: dict[str, Any] = {}
     if report is not None:
         facts = {
@@ -262,10 +296,10 @@ def _record(parts: Parts, ended: Ended, next_try: Callable[[BackupError], float 
             "problems": [(problem.path, problem.message or problem.kind) for problem in report.problems],
         }
     try:
-        parts.catalog.run_end(ended.run, ended.outcome, error=error, next_try=again, **facts)
+        parts.catalog.run_end(ended.run, ended.outcome, error=error, next_try=later, again=again, **facts)
     except CatalogError as fault:
         logs.get().error("the end of a pull could not be recorded", **described(fault))
-    _log(ended, again)
+    _log(ended, later)
 
 
 def _log(ended: Ended, again: float | None) -> None:

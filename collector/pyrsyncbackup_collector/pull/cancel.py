@@ -6,15 +6,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pyrsyncbackup_collector.errors import Cancelled
+from pyrsyncbackup_collector.errors import BackupError, Cancelled
 
 
 class Cancel:
-    """Set once from any thread; `check` raises from then on, and registered callbacks end what blocks."""
+    """Set from any thread; `check` raises from then on, and registered callbacks end what blocks.
+
+    It is set on request, or because of `reason`, the error that `check` raises then: the first to set it says why.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._set = False
+        self.reason: BackupError | None = None
         self._callbacks: list[Callable[[], None]] = []
 
     @property
@@ -22,25 +26,27 @@ class Cancel:
         """Whether stopping was asked for."""
         return self._set
 
-    def set(self) -> None:
+    def set(self, reason: BackupError | None = None) -> None:
         """Ask to stop; returns when all callbacks ran."""
         with self._lock:
+            if not self._set:
+                self.reason = reason
             self._set = True
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
 
     def wait(self, seconds: float) -> None:
-        """Let so much time pass; raises Cancelled as soon as stopping is asked for."""
+        """Let so much time pass; raises as `check` as soon as stopping is asked for."""
         asked = threading.Event()
         with self.ends(asked.set):
             asked.wait(seconds)
         self.check()
 
     def check(self) -> None:
-        """Raise Cancelled if stopping was asked for."""
+        """Raise Cancelled if stopping was asked for, or the reason for it."""
         if self._set:
-            raise Cancelled("stopped on request", "run it again; what was transferred is kept")
+            raise self.reason or Cancelled("stopped on request", "run it again; what was transferred is kept")
 
     @contextmanager
     def ends(self, callback: Callable[[], None]) -> Iterator[None]:

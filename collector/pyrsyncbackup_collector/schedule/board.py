@@ -9,11 +9,14 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from pyrsyncbackup_collector.config.model import Workers
 from pyrsyncbackup_collector.config.policy import Policy
+from pyrsyncbackup_collector.schedule import crew
 from pyrsyncbackup_collector.schedule.due import due_at, retry_at
+from pyrsyncbackup_collector.schedule.gates import Gate, Gates
 
 T = TypeVar("T")
 
@@ -22,6 +25,8 @@ NEVER = float("inf")
 SET_BACK = 5.0
 # A store that was mounted again, or got space, is used again after this many seconds at the latest.
 STORE_CAP = 300.0
+# Beyond this it does not matter how many pulls wait for a worker.
+LONG_QUEUE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +54,28 @@ class Slots:
     """How many may run at a time: checks and pulls in all, pulls of one host, pulls that pass through one host."""
 
     checks: int
-    pulls: int
+    pulls: Workers
     per_host: int
     per_hop: int = 8
 
 
 @dataclass(slots=True)
 class Wait:
-    """After failures in a row: no attempt before `until`, and why. The reason is text for people."""
+    """After failures of one kind in a row: no attempt before `until`."""
 
     failures: int = 0
     until: float = 0.0
-    reason: str = ""
+    kind: str = ""
 
-    def failed(self, now: float, reason: str, *key: str, retryable: bool, cap: float = NEVER) -> None:
-        """Wait longer than the last time, but at most `cap` seconds."""
-        self.failures += 1
+    def failed(self, now: float, kind: str, *key: str, retryable: bool, cap: float = NEVER) -> None:
+        """Wait longer than the last time, but at most `cap` seconds; a failure of another kind begins anew."""
+        self.failures = self.failures + 1 if kind == self.kind else 1
         self.until = min(retry_at(now, self.failures, *key, retryable=retryable), now + cap)
-        self.reason = reason
+        self.kind = kind
 
     def clear(self) -> None:
         """It works again."""
-        self.failures, self.until, self.reason = 0, 0.0, ""
+        self.failures, self.until, self.kind = 0, 0.0, ""
 
 
 @dataclass(slots=True)
@@ -86,11 +91,12 @@ class _Module:
     wait: Wait = field(default_factory=Wait)
 
     def pull_due(self, host: str, name: str) -> float:
+        """When it is due by all but windows; what was asked for is due before all (-1)."""
         if self.requested:
-            return 0.0
+            return -1.0
         if not self.policy.enabled:
             return NEVER
-        due = 0.0 if self.changed else due_at(self.pulled, self.policy.pull, host, name)
+        due = 0.0 if self.changed else due_at(self.pulled, self.policy.pull, host, name, zone=self.policy.zone)
         return max(due, self.wait.until)
 
     def check_due(self, host: str) -> float:
@@ -111,13 +117,27 @@ class _Host:
     wait: Wait = field(default_factory=Wait)
     # When its check and its first pull are due; None: to be worked out. Ten thousand modules are not looked at twice.
     due: tuple[float, float] | None = None
+    # When each of its pulls is due by all but windows, and the gate of these.
+    pulls: dict[str, tuple[float, Gate | None]] = field(default_factory=dict)
+
+    def changed(self) -> None:
+        """Something that this depends on has changed."""
+        self.due, self.pulls = None, {}
+
+    def pull_due(self, host: str, name: str, gates: Gates) -> float:
+        """When a module's pull is due."""
+        if name not in self.pulls:
+            module = self.modules[name]
+            self.pulls[name] = module.pull_due(host, name), gates.of(module.policy.hours)
+        due, gate = self.pulls[name]
+        return due if due < 0 else gates.passes(gate, due)
 
     def check_due(self, name: str) -> float:
         if self.requested:
             return 0.0
         if not self.known:
             return self.wait.until
-        own = due_at(self.checked, self.policy.check or self.policy.pull, name)
+        own = due_at(self.checked, self.policy.check or self.policy.pull, name, zone=self.policy.zone)
         return max(self.wait.until, min([own, *(module.check_due(name) for module in self.modules.values())]))
 
 
@@ -132,9 +152,14 @@ class Board:
         # What is under way; kept apart from the hosts, which may be removed and come back meanwhile.
         self._checks: set[str] = set()
         self._pulls: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._begun: dict[tuple[str, str], float] = {}
+        self._crew, self._load = crew.first(slots.pulls), crew.Load()
+        # Since when there was always a pull that only waited for a worker.
+        self._queued: float | None = None
         # Pulls that pass through a host: the tokens of each hop.
         self._passing: Counter[str] = Counter()
-        self._latest = 0.0
+        self._gates = Gates()
+        self._latest: float | None = None
         # The store cannot be written: no pulls, checks go on.
         self.store = Wait()
 
@@ -149,14 +174,14 @@ class Board:
             self._hosts = {name: self._hosts.get(name) or _Host(policy) for name, policy in policies.items()}
             for name, policy in policies.items():
                 self._hosts[name].policy = policy
-                self._hosts[name].due = None
+                self._hosts[name].changed()
 
     def forget(self, host: str) -> None:
         """Its definition changed: waiting ends, and what it offers is asked anew."""
         with self._lock:
             if entry := self._hosts.get(host):
                 entry.known = False
-                entry.due = None
+                entry.changed()
                 entry.wait.clear()
 
     def remember(self, host: str, checked: float | None, pulled: Mapping[str, float | None]) -> None:
@@ -164,7 +189,7 @@ class Board:
         with self._lock:
             if entry := self._hosts.get(host):
                 entry.checked = checked
-                entry.due = None
+                entry.changed()
                 for name, moment in pulled.items():
                     entry.modules[name] = _Module(entry.policy, checked, moment)
 
@@ -177,7 +202,7 @@ class Board:
                 for name, policy in policies.items():
                     entry.modules[name].policy = policy
                 entry.known = True
-                entry.due = None
+                entry.changed()
 
     def modules(self, host: str) -> tuple[str, ...]:
         """The ready modules of a host, as far as known."""
@@ -190,37 +215,48 @@ class Board:
         with self._lock:
             if entry := self._hosts.get(host):
                 entry.requested = True
-                entry.due = None
+                entry.changed()
 
     def request_pull(self, host: str, module: str) -> None:
         """Pull now, whatever the schedule says; while it runs already: once more afterwards."""
         with self._lock:
             if (entry := self._hosts.get(host)) and module in entry.modules:
                 entry.modules[module].requested = True
-                entry.due = None
+                entry.changed()
 
     def withdraw(self, host: str, module: str) -> None:
         """Nobody asks for it any more."""
         with self._lock:
             if (entry := self._hosts.get(host)) and module in entry.modules:
                 entry.modules[module].requested = False
-                entry.due = None
+                entry.changed()
 
     def take(self, now: float) -> list[Job]:
         """What may begin at `now`; the oldest due first. It counts as running from here on."""
         with self._lock:
             self._notice_clock(now)
+            if self._gates.turned(now):
+                for entry in self._hosts.values():
+                    entry.due = None  # windows count for this alone
             jobs: list[Job] = []
             for _, name in _ripe(self._due_checks(), now):
                 if len(self._checks) >= self._slots.checks:
                     break
                 jobs.append(self._begin_check(name, now))
-            for _, (name, module) in _ripe(self._due_pulls(now), now):
-                if len(self._pulls) >= self._slots.pulls:
-                    break
+            ripe = _ripe(self._due_pulls(now), now)
+            self._crew = crew.step(self._crew, self._load, self._slots.pulls, now)
+            queue: Counter[str] = Counter()
+            for _, (name, module) in ripe:
                 hops = self._passes(name)
-                if self._has_slot(name, hops):
+                if not self._has_slot(name, hops, queue[name]):
+                    continue
+                if len(self._pulls) < self._crew.number:
                     jobs.append(self._begin_pull(name, module, now, hops))
+                else:
+                    queue[name] += 1
+                    if queue.total() >= LONG_QUEUE:
+                        break
+            self._count_queue(queue.total(), now)
             return jobs
 
     def next_due(self) -> float:
@@ -229,7 +265,7 @@ class Board:
             found = [NEVER]
             if len(self._checks) < self._slots.checks:
                 found += [due for due, _ in self._due_checks()]
-            if len(self._pulls) < self._slots.pulls:
+            if len(self._pulls) < self._crew.number:
                 found += [
                     self._first_pull(name, entry)
                     for name, entry in self._hosts.items()
@@ -240,13 +276,13 @@ class Board:
     def check_ended(
         self, job: CheckJob, now: float, *, failure: str = "", retryable: bool = True, changed: Iterable[str] = ()
     ) -> float | None:
-        """The check is over; `changed` modules need a pull. After a failure: when it is tried again."""
+        """The check is over; `changed` modules need a pull. After a `failure` (its kind): when it is tried again."""
         with self._lock:
             self._checks.discard(job.host)
             entry = self._hosts.get(job.host)
             if entry is None:
                 return None
-            entry.due = None
+            entry.changed()
             if failure:
                 entry.wait.failed(now, failure, job.host, retryable=retryable)
                 return entry.wait.until
@@ -259,16 +295,18 @@ class Board:
     def pull_ended(
         self, job: PullJob, now: float, *, failure: str = "", retryable: bool = True, blame: str = "module"
     ) -> float | None:
-        """The pull is over. After a failure: when it is tried again.
+        """The pull is over. After a `failure` (its kind): when it is tried again.
 
         `blame` says who waits: the "module", the whole "host", for the "store" all pulls, or "nobody" (cancelled).
         """
         with self._lock:
             self._passing.subtract(self._pulls.pop((job.host, job.module), ()))
+            if (begun := self._begun.pop((job.host, job.module), None)) is not None:
+                self._load = crew.ended(self._load, now - begun)
             entry = self._hosts.get(job.host)
             module = entry.modules.get(job.module) if entry else None
             if entry is not None:
-                entry.due = None
+                entry.changed()
             if entry is None or module is None:
                 return None
             if not failure:
@@ -296,6 +334,17 @@ class Board:
         with self._lock:
             return len(self._checks) + len(self._pulls)
 
+    def workers(self) -> tuple[int, int]:
+        """How many pulls are under way, and how many may be at present."""
+        with self._lock:
+            return len(self._pulls), self._crew.number
+
+    def _count_queue(self, queue: int, now: float) -> None:
+        if not queue or self._queued is None:
+            self._queued = now if queue else None
+        waiting = 0.0 if self._queued is None else now - self._queued
+        self._load = replace(self._load, queue=queue, waiting=waiting)
+
     def _due_checks(self) -> list[tuple[float, str]]:
         return [(self._due(name, entry)[0], name) for name, entry in self._hosts.items() if name not in self._checks]
 
@@ -305,10 +354,10 @@ class Board:
         for name, entry in self._hosts.items():
             if self._first_pull(name, entry) > now:
                 continue
-            for module_name, module in entry.modules.items():
+            for module_name in entry.modules:
                 if (name, module_name) not in self._pulls:
-                    due = module.pull_due(name, module_name)
-                    if not module.requested:
+                    due = entry.pull_due(name, module_name, self._gates)
+                    if due >= 0:
                         due = max(due, entry.wait.until, self.store.until)
                     found.append((due, (name, module_name)))
         return found
@@ -321,14 +370,15 @@ class Board:
         """When the host's check and its first pull are due, whatever waits; a requested pull is before all (-1)."""
         if entry.due is None:
             pulls = [NEVER]
-            for module_name, module in entry.modules.items() if entry.known else ():
+            for module_name in entry.modules if entry.known else ():
                 if (name, module_name) not in self._pulls:
-                    pulls.append(-1.0 if module.requested else module.pull_due(name, module_name))
+                    pulls.append(entry.pull_due(name, module_name, self._gates))
             entry.due = (entry.check_due(name), min(pulls))
         return entry.due
 
-    def _has_slot(self, host: str, hops: tuple[str, ...]) -> bool:
-        if sum(1 for name, _ in self._pulls if name == host) >= self._slots.per_host:
+    def _has_slot(self, host: str, hops: tuple[str, ...], more: int = 0) -> bool:
+        """Whether a pull of this host may begin besides those that run, and `more` that are to."""
+        if sum(1 for name, _ in self._pulls if name == host) + more >= self._slots.per_host:
             return False
         return all(self._passing[hop] < self._slots.per_hop for hop in hops)
 
@@ -340,7 +390,7 @@ class Board:
             entry.modules[key].checked = now
         entry.checked, entry.requested = now, False
         self._checks.add(name)
-        entry.due = None
+        entry.changed()
         return CheckJob(name, None if everything else due)
 
     def _begin_pull(self, name: str, module_name: str, now: float, hops: tuple[str, ...]) -> PullJob:
@@ -350,21 +400,26 @@ class Board:
         module.requested = module.changed = False
         module.pulled = module.checked = now
         self._pulls[name, module_name] = hops
+        self._begun[name, module_name] = now
         self._passing.update(hops)
-        self._hosts[name].due = None
+        self._hosts[name].changed()
         return PullJob(name, module_name, reason)
 
     def _notice_clock(self, now: float) -> None:
-        """When the clock was set back, moments that lie ahead now count as the present one."""
-        if now < self._latest - SET_BACK:
+        """When the clock was set back, also before the start, moments that lie ahead now count as the present one."""
+        if self._latest is None or now < self._latest - SET_BACK:
             for entry in self._hosts.values():
-                entry.due = None
+                entry.changed()
                 entry.checked = _not_after(entry.checked, now)
                 entry.wait.until = min(entry.wait.until, now)
                 for module in entry.modules.values():
                     module.checked, module.pulled = _not_after(module.checked, now), _not_after(module.pulled, now)
                     module.wait.until = min(module.wait.until, now)
             self.store.until = min(self.store.until, now)
+            self._queued = _not_after(self._queued, now)
+            self._begun = {key: min(begun, now) for key, begun in self._begun.items()}
+        elif len(self._pulls) or self._load.busy:
+            self._load = crew.worked(self._load, len(self._pulls), now - self._latest)
         self._latest = now
 
 

@@ -1,20 +1,25 @@
 """When something is due: pure functions of times, all in seconds since 1970.
 
 Time is cut into slots of one interval each. Where the cuts lie depends on a stable hash of what is run, not on when
-the collector started: so hosts spread over the interval, and a restart does not shift them. What was last begun before
-the present slot is due, once, however many slots were missed.
+the collector started: so hosts spread over the interval, and a restart does not shift them. Moments of a calendar cut
+it likewise, and are nobody's alone. What was last begun before the present slot is due, once, however many were missed.
 """
 
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Final
+
+from pyrsyncbackup_collector.config.calendar import Calendar
+from pyrsyncbackup_collector.config.zones import zone_of
 
 # First wait after a failure that may pass by itself, and after one that somebody has to repair.
 RETRY_FIRST: Final = 30.0
 REPAIR_FIRST: Final = 15 * 60.0
 # Longer would hide from an administrator that the repair worked.
 RETRY_CAP: Final = 3600.0
+_HOUR: Final = 3600.0
 
 
 def fraction(*key: str) -> float:
@@ -31,9 +36,23 @@ def next_slot(after: float, interval: float, *key: str) -> float:
     return slot if slot > after else slot + interval
 
 
-def due_at(last: float | None, interval: float, *key: str) -> float:
-    """When to run again what was last begun at `last`; at once (0) what never was."""
-    return 0.0 if last is None else next_slot(last, interval, *key)
+def due_at(last: float | None, every: float | Calendar, *key: str, zone: str | None = None) -> float:
+    """When to run again what was last begun at `last`; at once (0) what never was. `zone` is that of a calendar."""
+    if last is None:
+        return 0.0
+    return _next_moment(every, zone, last) if isinstance(every, Calendar) else next_slot(last, every, *key)
+
+
+def _next_moment(calendar: Calendar, zone: str | None, last: float) -> float:
+    """The moment after `last`. Many modules share a calendar and were pulled within the same hour."""
+    hour = last // _HOUR
+    moment = _first_since(calendar, zone, hour)
+    return moment if moment > last else calendar.after(last, zone_of(zone))
+
+
+@lru_cache(maxsize=4096)
+def _first_since(calendar: Calendar, zone: str | None, hour: float) -> float:
+    return calendar.after(hour * _HOUR, zone_of(zone))
 
 
 def retry_at(failed: float, failures: int, *key: str, retryable: bool = True) -> float:

@@ -150,8 +150,8 @@ class AgentClient:
     def offers(self, *, fingerprints: bool = False, names: Iterable[str] = ()) -> Offers:
         """The modules of the host, or those of `names`, and what was dropped. With fingerprints this is the check."""
         request = agent_pb2.ListModulesRequest(with_fingerprints=fingerprints, names=list(names))
-        timeout = self.timeouts.check if fingerprints else self.timeouts.call
-        return modules.offers(self._call(self._stub.ListModules, request, timeout).modules)
+        timeout, limit = (self.timeouts.check, "check") if fingerprints else (self.timeouts.call, "connect")
+        return modules.offers(self._call(self._stub.ListModules, request, timeout, limit).modules)
 
     def modules(self, *, fingerprints: bool = False, names: Iterable[str] = ()) -> list[ModuleOffer]:
         """The usable part of `offers`."""
@@ -193,11 +193,11 @@ class AgentClient:
         self._channel.close()
         self.watchdog.close()
 
-    def _call(self, method: Callable[..., Any], request: object, timeout: float) -> Any:
+    def _call(self, method: Callable[..., Any], request: object, timeout: float, limit: str = "connect") -> Any:
         try:
             return method(request, timeout=timeout)
         except grpc.RpcError as error:
-            raise translate(error, self.host) from error
+            raise translate(error, self.host, f"{timeout:g} s (`limits.{limit}`)") from error
         except ValueError as error:  # gRPC's word for a closed channel
             raise ConnectionLost(f"{self.host}: the connection to the agent was closed", "it is made anew") from error
 

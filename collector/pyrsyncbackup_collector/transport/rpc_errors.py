@@ -11,6 +11,7 @@ from pyrsyncbackup_collector.errors import (
     AgentBusy,
     AgentMisbehaved,
     AgentRefused,
+    AnswerOverdue,
     BackupError,
     ConnectionLost,
     HookFailed,
@@ -28,9 +29,14 @@ _ACCEPT_US = "on the host, run `pyrsyncbackup-agent accept` with the output of `
 _LOOK_THERE = "look at the agent's log on the host"
 
 
-def translate(error: grpc.RpcError, host: str) -> BackupError:
-    """What `error`, from an RPC to the agent of `host`, means. Every status code has a meaning."""
+def translate(error: grpc.RpcError, host: str, allowed: str = "") -> BackupError:
+    """What `error`, from an RPC to the agent of `host`, means. Every status code has a meaning.
+
+    `allowed` is the time that the call had, with the key that sets it.
+    """
     code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED and allowed:
+        return AnswerOverdue(f"{host}: the agent did not answer within {allowed}", _LOOK_THERE)
     details = ((error.details() if isinstance(error, grpc.Call) else str(error)) or "")[:_MAX_DETAILS]
     return _MEANINGS[code](details, f"{host}: ")
 

@@ -22,6 +22,7 @@ from pyrsyncbackup_collector.catalog.migrations import (
     m0008_finding,
     m0009_drills,
     m0010_copies,
+    m0011_workers,
 )
 from pyrsyncbackup_collector.errors import CatalogMismatch
 
@@ -38,6 +39,7 @@ STEPS: Final[Mapping[int, Step]] = {
     8: m0008_finding.up,
     9: m0009_drills.up,
     10: m0010_copies.up,
+    11: m0011_workers.up,
 }
 
 

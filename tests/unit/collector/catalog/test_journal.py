@@ -179,8 +179,8 @@ def test_the_daemon_says_that_it_lives_and_when_it_began(catalog: Catalog, clock
     start = clock.time
     catalog.heartbeat(11, "bubblewrap")
     clock.time += 10
-    catalog.heartbeat(11, "bubblewrap")
-    assert rows(catalog, "SELECT * FROM daemon") == [(1, 11, start, start + 10, "bubblewrap")]
+    catalog.heartbeat(11, "bubblewrap", pulls=3, workers=8)
+    assert rows(catalog, "SELECT * FROM daemon") == [(1, 11, start, start + 10, "bubblewrap", 3, 8)]
     catalog.daemon_ended(12)
     catalog.daemon_ended(11)
     assert rows(catalog, "SELECT * FROM daemon") == []

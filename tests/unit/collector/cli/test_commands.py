@@ -30,7 +30,7 @@ ALL = list(commands())
 
 def test_all_commands_are_there():
     assert {" ".join(words) for words in ALL} == {
-        *("init", "check", "daemon", "invitation", "pull", "status", "modules"),
+        *("init", "check", "daemon", "invitation", "pull", "status", "schedule", "modules"),
         *("snapshots", "ls", "cat", "diff", "restore", "mount", "catalog rebuild"),
         *("host list", "host show", "host trust", "host test", "host tunnel", "host accept"),
     }

@@ -11,6 +11,13 @@ from pyrsyncbackup_collector.errors import ConfigError
 
 GOOD = 'store = "store"\ncatalog = "catalog.sqlite"\n'
 
+FORMS = (
+    'write it as a duration such as 6h, or as "hourly at :15", "daily at 02:30", "weekly on sunday at 03:00", '
+    '"monthly on 1 at 04:00" or "cron 30 2 * * 1-5"'
+)
+SPANS = 'write it as "22:00-06:00", "sat,sun", "mon-fri 08:00-18:00" or "2026-12-24..2026-12-26"'
+ZONE_FORM = 'it is written like "Europe/Berlin" or "UTC"'
+
 # (lines after the two good ones, the problem without "FILE:")
 MAIN_FAULTS = [
     ("stor = 3", '3: stor: unknown key; did you mean "store"?'),
@@ -18,6 +25,16 @@ MAIN_FAULTS = [
     ("state = 5", "3: state: must be the path of a file or directory, as text"),
     ('sandbox = "none"', '3: sandbox: must be "require" or "off", not "none"'),
     ("[limits]\npulls = 0", "4: limits.pulls: must be at least 1, not 0"),
+    ("[limits]\npulls = 1000", "4: limits.pulls: must be at most 512, not 1000"),
+    (
+        '[limits]\npulls = "many"',
+        '4: limits.pulls: must be "auto", a number such as 8, or { min = 2, max = 16 }, not "many"',
+    ),
+    (
+        "[limits]\npulls = { min = 9, max = 3 }",
+        "4: limits.pulls: `min` is 9 and `max` 3: the smaller one comes first",
+    ),
+    ("[limits]\npulls = { mim = 9 }", '4: limits.pulls.mim: unknown key; did you mean "min"?'),
     ("[limits]\ntunnels = 1000", "4: limits.tunnels: must be at most 250, not 1000"),
     ("[limits]\nchecks = true", "4: limits.checks: must be a whole number, not true"),
     ("[limits]\npull = 4", '4: limits.pull: unknown key; did you mean "pulls"?'),
@@ -38,6 +55,68 @@ MAIN_FAULTS = [
         '4: policy.pull: "30m1h" is not a duration: write it as 90s, 15m, 1h30m, 1d or 2w',
     ),
     ('[policy]\npull = "0s"', '4: policy.pull: "0s" is out of range: durations are from 1s to 100y'),
+    (
+        '[policy]\npull = "dayly at 02:30"',
+        '4: policy.pull: "dayly at 02:30" is neither a duration nor a time: did you mean "daily"? ' + FORMS,
+    ),
+    ('[policy]\npull = "nightly"', '4: policy.pull: "nightly" is neither a duration nor a time: ' + FORMS),
+    ('[policy]\npull = "daily 02:30"', '4: policy.pull: "daily 02:30": the time is missing; ' + FORMS),
+    (
+        '[policy]\npull = "daily at 26:30"',
+        '4: policy.pull: "26:30" is not a time of the day: write it as 00:00 to 23:59',
+    ),
+    (
+        '[policy]\npull = "weekly on sanday at 02:30"',
+        '4: policy.pull: "sanday" is not a day of the week; did you mean "sunday"?',
+    ),
+    (
+        '[policy]\npull = "monthly on 32 at 02:30"',
+        '4: policy.pull: "monthly on 32 at 02:30": the day of the month is a number from 1 to 31',
+    ),
+    (
+        '[policy]\npull = "cron 30 2 * *"',
+        '4: policy.pull: "cron 30 2 * *": a cron expression has five fields, not 4: minute, hour, day of the month, '
+        "month, day of the week",
+    ),
+    ('[policy]\npull = "cron 61 2 * * *"', '4: policy.pull: "cron 61 2 * * *": bad minute; ' + FORMS),
+    (
+        '[policy]\npull = "cron 0 0 31 2,4 *"',
+        '4: policy.pull: "cron 0 0 31 2,4 *": bad day-of-month; ' + FORMS,
+    ),
+    (
+        '[policy]\nzone = "europe/berln"',
+        '4: policy.zone: "europe/berln" is not a time zone; did you mean "Europe/Berlin"?',
+    ),
+    ('[policy]\nzone = "/etc/passwd"', "4: policy.zone: " + '"/etc/passwd" is not a time zone; ' + ZONE_FORM),
+    (
+        '[policy]\nwindows = ["25:00-06:00"]',
+        '4: policy.windows: "25:00" is not a time of the day: write it as 00:00 to 23:59',
+    ),
+    (
+        '[policy]\nwindows = ["22:00"]',
+        '4: policy.windows: "22:00" is not a span of time: it has a begin and no end; ' + SPANS,
+    ),
+    (
+        '[policy]\nwindows = ["06:00-06:00"]',
+        '4: policy.windows: "06:00-06:00" begins when it ends: for the whole day leave the times out',
+    ),
+    (
+        '[policy]\nwindows = ["sat,sundae"]',
+        '4: policy.windows: "sundae" is not a day of the week; did you mean "sunday"?',
+    ),
+    ("[policy]\nwindows = [5]", "4: policy.windows: 5 is not a span of time: " + SPANS),
+    (
+        '[policy]\nblackouts = ["2026-02-30"]',
+        '4: policy.blackouts: "2026-02-30": "2026-02-30" is not a date: write it as 2026-12-24',
+    ),
+    (
+        '[policy]\nblackouts = ["2026-12-26..2026-12-24"]',
+        '4: policy.blackouts: "2026-12-26..2026-12-24" ends before it begins',
+    ),
+    (
+        '[policy]\nwindows = ["mon-fri 09:00-17:00"]\nblackouts = ["08:00-18:00"]',
+        "3: policy: leaves no moment: `blackouts` cover all of `windows`",
+    ),
     ('[policy]\nshare = "maybe"', '4: policy.share: must be "on" or "off", not "maybe"'),
     ("[policy]\nkeep = 3", "4: policy.keep: must be a table, not 3"),
     ("[policy]\nkeep = { last = -1 }", "4: policy.keep.last: must be at least 0, not -1"),
@@ -46,7 +125,8 @@ MAIN_FAULTS = [
     ("[policy.keep]\ndaily = 3.5", "4: policy.keep.daily: must be a whole number, not 3.5"),
     (
         '[[rule]]\nhosts = "db*"',
-        "3: rule[1]: sets nothing: a rule has at least one of check, pull, keep, share, enabled, bwlimit",
+        "3: rule[1]: sets nothing: a rule has at least one of check, pull, zone, windows, blackouts, keep, share, "
+        "enabled, bwlimit",
     ),
     (
         '[[rule]]\nhosts = "db["\ncheck = "1h"',

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pyrsyncbackup_collector.config import load
+from pyrsyncbackup_collector.config.model import Workers
 from pyrsyncbackup_collector.daemon import reload
 from pyrsyncbackup_collector.errors import ConfigError
 
@@ -37,7 +38,7 @@ def test_what_cannot_change_under_running_pulls_stays_and_is_named(tmp_path: Pat
     found = reload.read(old)
     assert found.kept == ("store", "sandbox", "limits.idle")
     assert (found.config.store, found.config.sandbox) == (old.store, "require")
-    assert found.config.limits.pulls == 3
+    assert found.config.limits.pulls == Workers(min=3, max=3)
 
 
 def test_a_wrong_file_is_refused(tmp_path: Path) -> None:

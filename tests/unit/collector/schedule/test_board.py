@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 from random import Random
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyrsyncbackup_collector.config import Policy
+from pyrsyncbackup_collector.config.calendar import pull_time
+from pyrsyncbackup_collector.config.model import Workers
+from pyrsyncbackup_collector.config.spans import spans
 from pyrsyncbackup_collector.schedule import Board, CheckJob, Job, PullJob, Slots
 
 T0 = 1_790_000_000.0
 POLICY = Policy(check=900, pull=86400)
 
 
+def fixed(number: int) -> Workers:
+    return Workers(min=number, max=number)
+
+
 def board(*hosts: str, slots: Slots | None = None, policy: Policy = POLICY) -> Board:
-    made = Board(slots or Slots(checks=32, pulls=8, per_host=1))
+    made = Board(slots or Slots(checks=32, pulls=fixed(8), per_host=1))
     made.set_hosts(dict.fromkeys(hosts, policy))
     return made
 
@@ -182,7 +191,7 @@ def test_hosts_that_stay_keep_what_is_known_of_them() -> None:
 
 @pytest.mark.parametrize("checks", [1, 3])
 def test_no_more_checks_run_than_allowed(checks: int) -> None:
-    b = board(*(f"h{number}" for number in range(10)), slots=Slots(checks, 8, 1))
+    b = board(*(f"h{number}" for number in range(10)), slots=Slots(checks, fixed(8), 1))
     assert len(b.take(T0)) == checks
     assert b.take(T0) == []
     assert b.next_due() == float("inf")
@@ -192,7 +201,7 @@ def test_no_more_checks_run_than_allowed(checks: int) -> None:
 @given(st.integers(), st.integers(1, 4), st.integers(1, 3))
 def test_limits_hold_and_everything_gets_its_turn(seed: int, pulls: int, per_host: int) -> None:
     random = Random(seed)
-    b = board("a", "b", "c", slots=Slots(checks=2, pulls=pulls, per_host=per_host))
+    b = board("a", "b", "c", slots=Slots(checks=2, pulls=fixed(pulls), per_host=per_host))
     begun: set[tuple[str, str]] = set()
     running: list[Job] = []
     now = T0
@@ -219,7 +228,7 @@ def test_limits_hold_and_everything_gets_its_turn(seed: int, pulls: int, per_hos
 
 def test_no_more_pulls_pass_through_a_hop_than_allowed_and_others_do_not_wait_for_them() -> None:
     ways = {"a": ("bastion",), "b": ("bastion",), "c": ("bastion", "inner"), "d": ()}
-    made = Board(Slots(checks=32, pulls=8, per_host=1, per_hop=1), lambda host: ways[host])
+    made = Board(Slots(checks=32, pulls=fixed(8), per_host=1, per_hop=1), lambda host: ways[host])
     made.set_hosts(dict.fromkeys(ways, POLICY))
     for host in ways:
         known(made, host, "etc", pulled=None)
@@ -235,7 +244,7 @@ def test_no_more_pulls_pass_through_a_hop_than_allowed_and_others_do_not_wait_fo
 
 def test_a_pull_gives_back_the_tokens_that_it_took_whatever_the_way_is_now() -> None:
     way = ("one",)
-    made = Board(Slots(checks=32, pulls=8, per_host=8, per_hop=1), lambda _: way)
+    made = Board(Slots(checks=32, pulls=fixed(8), per_host=8, per_hop=1), lambda _: way)
     made.set_hosts({"a": POLICY})
     known(made, "a", "etc", "www", pulled=None)
     (job,) = [job for job in made.take(T0) if isinstance(job, PullJob)]
@@ -255,7 +264,7 @@ def test_hops_are_never_overfull_and_all_tokens_come_back(seed: int, per_hop: in
         """Another way each time, as after a relay that failed."""
         return random.choice(((), ("a",), ("b",), ("a", "b"), ("b", "c")))
 
-    b = Board(Slots(checks=8, pulls=pulls, per_host=2, per_hop=per_hop), passes)
+    b = Board(Slots(checks=8, pulls=fixed(pulls), per_host=2, per_hop=per_hop), passes)
     b.set_hosts(dict.fromkeys(hosts, POLICY))
     for host in hosts:
         known(b, host, "etc", "www", pulled=None)
@@ -281,3 +290,158 @@ def test_hops_are_never_overfull_and_all_tokens_come_back(seed: int, per_hop: in
         b.pull_ended(job, now)
     assert +b._passing == Counter()
     assert b.running() == 0
+
+
+def local(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo("Europe/Berlin")).timestamp()
+
+
+def bound(**written: str | list[str]) -> Policy:
+    """A policy in Berlin as it would be written; checked every 15 minutes."""
+    found = {key: spans(value) for key, value in written.items() if key != "pull"}
+    return Policy(check=900, pull=pull_time(written.get("pull", "1d")), zone="Europe/Berlin", **found)
+
+
+def pulls(made: Board, begin: float, end: float, step: int = 60) -> list[tuple[float, PullJob]]:
+    """The pulls that begin between two moments; each takes no time, and checks find nothing."""
+    found = []
+    now = begin
+    while now < end:
+        for job in made.take(now):
+            if isinstance(job, PullJob):
+                found.append((now, job))
+                made.pull_ended(job, now)
+            else:
+                made.check_ended(job, now)
+        now += step
+    return found
+
+
+def test_a_daily_pull_begins_at_its_time_and_once_after_days_without_a_collector() -> None:
+    policy = bound(pull="daily at 02:30")
+    b = board("web1", policy=policy)
+    known(b, "web1", "etc", policy=policy, pulled=local("2026-11-01 02:30"))
+    begun = pulls(b, local("2026-11-25 12:00"), local("2026-11-27 12:00"))
+    assert [moment for moment, _ in begun] == [
+        local(text) for text in ("2026-11-25 12:00", "2026-11-26 02:30", "2026-11-27 02:30")
+    ]
+
+
+def test_a_pull_waits_for_its_window_and_a_check_does_not() -> None:
+    policy = bound(windows=["22:00-06:00"], blackouts=["2026-11-25..2026-11-25"])
+    b = board("web1", policy=policy)
+    known(b, "web1", "etc", policy=policy, pulled=None)
+    noon = local("2026-11-25 12:00")
+    b.request_check("web1")
+    (job,) = b.take(noon)
+    assert isinstance(job, CheckJob)
+    b.check_ended(job, noon, changed=["etc"])
+    assert pulls(b, noon, local("2026-11-27 12:00"))[0] == (
+        local("2026-11-26 00:00"),
+        PullJob("web1", "etc", "changed"),
+    )
+
+
+def test_several_missed_moments_in_a_closed_window_make_one_pull() -> None:
+    policy = bound(pull="hourly at :00", windows=["04:00-05:00"])
+    b = board("web1", policy=policy)
+    known(b, "web1", "etc", policy=policy, pulled=local("2026-11-25 04:00"))
+    begun = pulls(b, local("2026-11-25 12:00"), local("2026-11-27 12:00"))
+    assert [moment for moment, _ in begun] == [local("2026-11-26 04:00"), local("2026-11-27 04:00")]
+
+
+def test_a_request_waits_for_no_window() -> None:
+    policy = bound(windows=["22:00-06:00"])
+    b = board("web1", policy=policy)
+    noon = local("2026-11-25 12:00")
+    known(b, "web1", "etc", policy=policy, pulled=noon)
+    b.request_pull("web1", "etc")
+    assert PullJob("web1", "etc", "requested") in b.take(noon)
+
+
+def test_the_loop_wakes_up_when_a_window_opens() -> None:
+    policy = Policy(check=None, pull=3600, zone="Europe/Berlin", windows=spans(["22:00-06:00"]))
+    b = board("web1", policy=policy)
+    noon = local("2026-11-25 12:00")
+    b.remember("web1", noon + 5 * 3600, {"etc": None})
+    b.offered("web1", {"etc": policy})
+    b.take(noon)
+    moments = [noon]
+    while moments[-1] < local("2026-11-25 22:00"):
+        due = b.next_due()
+        assert due > moments[-1]
+        moments.append(due)
+        for job in b.take(due):
+            assert isinstance(job, PullJob) is (due == local("2026-11-25 22:00"))
+            if isinstance(job, CheckJob):
+                b.check_ended(job, due)
+    assert len(moments) < 20
+
+
+def test_a_retry_waits_for_the_window_too() -> None:
+    policy = bound(windows=["22:00-06:00"])
+    b = board("web1", policy=policy)
+    early = local("2026-11-25 05:59")
+    known(b, "web1", "etc", policy=policy, pulled=None)
+    (job,) = [job for job in b.take(early) if isinstance(job, PullJob)]
+    b.pull_ended(job, early + 30, failure="ConnectionLost", blame="module")
+    begun = pulls(b, early + 60, local("2026-11-26 12:00"))
+    assert begun[0][0] == local("2026-11-25 22:00")
+
+
+def test_a_failure_of_another_kind_begins_to_wait_anew() -> None:
+    b = board("web1")
+    now = T0
+    for _ in range(8):
+        (job,) = b.take(now)
+        assert isinstance(job, CheckJob)
+        until = b.check_ended(job, now, failure="HostUnreachable")
+        assert until is not None
+        now = until
+    b.take(now)
+    until = b.check_ended(job, now, failure="AgentKeyChanged", retryable=False)
+    # Somebody has to repair that: the first wait for such a failure, and not the hour of the ninth in a row.
+    assert until is not None
+    assert 720 <= until - now <= 900
+
+
+def test_a_host_that_answered_begins_to_wait_anew() -> None:
+    b = board("web1")
+    now = T0
+    for _ in range(8):
+        (job,) = b.take(now)
+        assert isinstance(job, CheckJob)
+        now = b.check_ended(job, now, failure="HostUnreachable") or now
+    b.take(now)
+    b.check_ended(job, now)
+    b.request_check("web1")
+    b.take(now)
+    until = b.check_ended(job, now, failure="HostUnreachable")
+    assert until is not None
+    assert until - now <= 30
+
+
+@pytest.mark.parametrize("jump", [3600, 86400, 10 * 365 * 86400])
+@pytest.mark.parametrize("pull", ["6h", "daily at 02:30"])
+def test_a_clock_that_jumps_forth_and_back_makes_one_pull_and_delays_none(jump: int, pull: str) -> None:
+    policy = bound(pull=pull)
+    b = board("web1", policy=policy)
+    known(b, "web1", "etc", "www", policy=policy)
+    known_until = pulls(b, T0, T0 + 2 * 86400, 600)
+    now = T0 + 2 * 86400
+    there = pulls(b, now + jump, now + jump + 1, 1) + pulls(b, now + jump + 60, now + jump + 120, 1)
+    assert len(there) <= 2
+    back = pulls(b, now + 120, now + 121, 1) + pulls(b, now + 180, now + 240, 1)
+    assert len(back) <= 2
+    after = pulls(b, now + 300, now + 300 + 2 * 86400, 600)
+    assert abs(len(after) - len(known_until)) <= 2
+
+
+def test_what_the_catalog_remembers_from_a_future_that_was_a_mistake_delays_nothing() -> None:
+    b = board("web1")
+    ahead = T0 + 10 * 365 * 86400
+    b.remember("web1", ahead, {"etc": ahead})
+    b.offered("web1", {"etc": POLICY})
+    b.take(T0)
+    assert b.next_due() <= T0 + 900
+    assert pulls(b, T0, T0 + 86400, 600)
