@@ -30,7 +30,7 @@ NAMES = [
 @pytest.fixture
 def store(tmp_path: Path):
     Store.create(tmp_path / "store")
-    with Store.open(tmp_path / "store", lock=True) as opened:
+    with Store.open(tmp_path / "store", lock=True, large=3_000_000) as opened:
         yield opened
 
 
@@ -46,7 +46,7 @@ def entry(store: Store, source: bytes, path: bytes, seen: dict[int, bytes]) -> E
     full = os.path.join(source, path)
     info = os.lstat(full)
     text, raw = text_or_bytes(path)
-    kind, target, link, digest = "file", (("", b"")), ("", b""), ""
+    kind, target, link, digest, chunks = "file", (("", b"")), ("", b""), "", ""
     if stat.S_ISDIR(info.st_mode):
         kind = DIRECTORY
     elif stat.S_ISLNK(info.st_mode):
@@ -57,12 +57,13 @@ def entry(store: Store, source: bytes, path: bytes, seen: dict[int, bytes]) -> E
         link = text_or_bytes(seen.setdefault(info.st_ino, path))
         link = ("", b"") if seen[info.st_ino] == path else link
         with open(full, "rb", buffering=0) as file:
-            digest = store.objects.ingest(file.fileno(), 1 << 30).sha256
+            found = store.objects.ingest(file.fileno(), 1 << 30)
+            digest, chunks = found.sha256, found.chunked.list.sha256.hex() if found.chunked else ""
     seconds, nanoseconds = divmod(info.st_mtime_ns, 10**9)
     return Entry(
         path_text=text, path_b64=raw, type=kind, mode=stat.S_IMODE(info.st_mode), uid=info.st_uid, gid=info.st_gid,
         size=info.st_size, mtime_s=seconds, mtime_ns=nanoseconds, target_text=target[0], target_b64=target[1],
-        link_to_text=link[0], link_to_b64=link[1], sha256=digest,
+        link_to_text=link[0], link_to_b64=link[1], sha256=digest, chunks=chunks,
     )  # fmt: skip
 
 
@@ -108,6 +109,7 @@ def plant(source: Path) -> None:
     deep = source.joinpath("d", *("e" * 40 for _ in range(20)))
     deep.mkdir(parents=True)
     (deep / "bottom").write_bytes(os.urandom(2_000_000))
+    (deep / "large").write_bytes(os.urandom(3_000_000) + bytes(9_000_000) + b"end")
     for number, name in enumerate(NAMES):
         with open(top + b"/d/" + name, "wb") as file:
             file.write(name * number)
@@ -176,3 +178,18 @@ def test_the_script_refuses_damage_and_existing_targets(store: Store, tmp_path: 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "File exists" in done.stderr
+
+
+def test_the_script_refuses_a_large_content_that_lacks_a_chunk(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "f").write_bytes(os.urandom(6_000_000))
+    (found,) = listed(store, source)
+    snapshot = commit(store, [Change(found.path, found)], None)
+    chunk = store.objects.chunks_of(found)[1].sha256
+    store.objects.place(chunk).unlink()
+    command = [*script(store, tmp_path / "to"), "web1", "etc", snapshot.name, str(tmp_path / "to")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert chunk[2:] in done.stderr
+    assert f"damaged: object {found.sha256}" in done.stderr
