@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+# A new one at each start of the kernel. A container has that of its machine, whose clock it shares.
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Uptime:
+    """Seconds since the machine's start, and which start that was: two of one `boot` can be compared."""
+
+    boot: str
+    seconds: float
 
 
 class Clock(Protocol):
@@ -17,6 +30,10 @@ class Clock(Protocol):
         """Seconds since an arbitrary moment; never runs backwards."""
         ...
 
+    def uptime(self) -> Uptime:
+        """How long this machine has been running, sleep included."""
+        ...
+
 
 class SystemClock:
     """The machine's clocks."""
@@ -28,3 +45,11 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds since an arbitrary moment; never runs backwards."""
         return time.monotonic()
+
+    def uptime(self) -> Uptime:
+        """How long this machine has been running, sleep included."""
+        try:
+            boot = _BOOT_ID.read_text().strip()
+        except OSError:
+            boot = ""
+        return Uptime(boot, time.clock_gettime(time.CLOCK_BOOTTIME))

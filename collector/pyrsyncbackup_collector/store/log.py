@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -18,7 +19,7 @@ import msgspec
 from pyrsyncbackup_collector.errors import StoreError
 from pyrsyncbackup_collector.store.faults import translated
 from pyrsyncbackup_collector.store.layout import HEAD, LOG, sync_directory, write_all, write_durably
-from pyrsyncbackup_collector.store.signature import Head, Signer, head_fault, make_head
+from pyrsyncbackup_collector.store.signature import Head, Signer, head_fault, signed
 
 # What the first line names as the digest of the line before.
 NO_LINE: Final = "0" * 64
@@ -63,6 +64,20 @@ class LogContent:
                 found.pop(line.sequence, None)
         return found
 
+    def pruned(self) -> dict[int, Line]:
+        """Prune lines, by sequence number."""
+        return {line.sequence: line for line in self.lines if line.op == "prune"}
+
+    def pins(self) -> dict[int, str]:
+        """The pinned snapshots by sequence number, and why each is pinned; those that were pruned are none."""
+        found: dict[int, str] = {}
+        for line in self.lines:
+            if line.op == "pin":
+                found[line.sequence] = line.reason
+            elif line.op in ("unpin", "prune"):
+                found.pop(line.sequence, None)
+        return found
+
     def highest(self) -> int:
         """The highest sequence number ever given, 0 if none."""
         return max((line.sequence for line in self.lines), default=0)
@@ -93,11 +108,31 @@ def parse(data: bytes) -> LogContent:
     return LogContent(tuple(lines), previous, len(digests), end, end < len(data), tuple(faults), tuple(digests))
 
 
+def _chained(content: LogContent, lines: Sequence[Line]) -> tuple[LogContent, bytes]:
+    """What the log holds after these lines, and their bytes."""
+    digest, digests, added, written = content.digest, list(content.digests), list(content.lines), b""
+    for line in lines:
+        chained = msgspec.structs.replace(line, previous=digest)
+        raw = _encoder.encode(chained)
+        digest = hashlib.sha256(raw).hexdigest()
+        added.append(chained)
+        digests.append(digest)
+        written += raw + b"\n"
+    after = LogContent(
+        *(tuple(added), digest, len(digests), content.size + len(written), False, content.faults, tuple(digests))
+    )
+    return after, written
+
+
 class ModuleLog:
     """The log in `directory`. One writer at a time: who appends holds the module's lock."""
 
-    def __init__(self, directory: Path, host: str, module: str, signer: Signer | None) -> None:
+    def __init__(
+        self, directory: Path, host: str, module: str, signer: Signer | None, coming_head: bytes | None = None
+    ) -> None:
+        """`coming_head` is the head that a second copy says for a log whose own may not have come yet."""
         self.path = directory / LOG
+        self._coming_head = coming_head
         self._head_path = directory / HEAD
         self._host = host
         self._module = module
@@ -126,8 +161,16 @@ class ModuleLog:
 
         If that fails nothing is added. The head is renewed by `seal`.
         """
-        line = Line(op, sequence, content.digest, file, manifest, time_s, reason)
-        raw = _encoder.encode(line)
+        return self.extend(content, [Line(op, sequence, "", file, manifest, time_s, reason)])
+
+    def announce(self, content: LogContent, lines: Sequence[Line]) -> None:
+        """Say in the head, durably and signed, that `extend` adds these lines: until it did, there is none of them."""
+        after, _ = _chained(content, lines)
+        self._write_head(Head(content.count, content.digest, coming_lines=after.count, coming_digest=after.digest))
+
+    def extend(self, content: LogContent, lines: Sequence[Line]) -> LogContent:
+        """Add lines, whose `previous` is not looked at, as `append` does; several need `announce` first."""
+        after, raw = _chained(content, lines)
         with translated(self.path):
             log = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
             try:
@@ -135,7 +178,7 @@ class ModuleLog:
                     raise StoreError(f"{self.path} was changed by somebody else", "stop what else writes to the store")
                 os.lseek(log, 0, os.SEEK_END)
                 try:
-                    write_all(log, raw + b"\n")
+                    write_all(log, raw)
                     os.fsync(log)
                 except OSError:
                     with contextlib.suppress(OSError):
@@ -145,16 +188,19 @@ class ModuleLog:
                 os.close(log)
             if not content.size:
                 sync_directory(self.path.parent)
-        digest = hashlib.sha256(raw).hexdigest()
-        return LogContent(
-            (*content.lines, line),
-            digest,
-            content.count + 1,
-            content.size + len(raw) + 1,
-            False,
-            content.faults,
-            (*content.digests, digest),
-        )
+        return after
+
+    def undone(self, content: LogContent) -> LogContent:
+        """Remove what a crash left of lines that were announced together, unless all are there."""
+        head = self._read_head()
+        if not isinstance(head, Head) or not head.lines < content.count < head.coming_lines:
+            return content
+        if (content.digests[head.lines - 1] if head.lines else NO_LINE) != head.digest:
+            return content
+        with translated(self.path):
+            raw = self.path.read_bytes()[: content.size]
+        size = sum(len(line) + 1 for line in raw.split(b"\n")[: head.lines])
+        return self.cut(replace(content, size=size))
 
     def cut(self, content: LogContent) -> LogContent:
         """Remove a torn last line."""
@@ -169,42 +215,62 @@ class ModuleLog:
 
     def seal(self, content: LogContent) -> None:
         """Sign and write the head for `content`."""
-        head = make_head(self._host, self._module, content.count, content.digest, self._signer)
+        self._write_head(Head(content.count, content.digest))
+
+    def _write_head(self, head: Head) -> None:
+        written = signed(self._host, self._module, head, self._signer)
         with translated(self._head_path):
-            write_durably(self._head_path, msgspec.json.encode(head) + b"\n")
+            write_durably(self._head_path, msgspec.json.encode(written) + b"\n")
+
+    def _read_head(self) -> Head | str | None:
+        """The head, why it cannot be read, or None if there is none."""
+        with translated(self._head_path):
+            try:
+                return _head(self._head_path.read_bytes())
+            except FileNotFoundError:
+                return None
 
     def verify(self, content: LogContent) -> list[str]:
         """What does not fit: in the chain, between head and chain, in the signature. Empty: all is well.
 
-        The head may lag behind by one line: a crash between the two does that.
+        The head may lag behind by one line, or by those that it announces: a crash between the two does that.
         """
+        faults = self._against(content, self._read_head())
+        if faults and self._coming_head is not None and not self._against(content, _head(self._coming_head)):
+            return []
+        return faults
+
+    def _against(self, content: LogContent, head: Head | str | None) -> list[str]:
         faults = list(content.faults)
         if content.torn:
             faults.append("the last line is torn")
-        with translated(self._head_path):
-            try:
-                data = self._head_path.read_bytes()
-            except FileNotFoundError:
-                return faults if content.count <= 1 else [*faults, "the head of the log is missing"]
-        try:
-            head = msgspec.json.decode(data, type=Head)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as fault:
-            return [*faults, f"the head of the log cannot be read: {fault}"]
+        if head is None:
+            return faults if content.count <= 1 else [*faults, "the head of the log is missing"]
+        if isinstance(head, str):
+            return [*faults, f"the head of the log cannot be read: {head}"]
         if wrong := head_fault(head, self._host, self._module, self._signer):
             faults.append(wrong)
         if head.lines > content.count:
             faults.append(f"the log has {content.count} lines, its head knows {head.lines}")
-        elif head.lines < content.count - 1:
+        elif head.lines < content.count - 1 and not content.count <= head.coming_lines:
             faults.append(f"the log has {content.count} lines, its head only knows {head.lines}")
         elif (content.digests[head.lines - 1] if head.lines > 0 else NO_LINE) != head.digest:
             faults.append(f"line {head.lines} of the log is not the one that its head knows")
+        elif head.coming_lines == content.count and head.coming_digest != content.digest:
+            faults.append("the last lines of the log are not those that its head announces")
         return faults
 
     def is_sealed(self, content: LogContent) -> bool:
         """Whether the head stands for exactly `content` (its signature is not looked at)."""
-        with translated(self._head_path):
-            try:
-                head = msgspec.json.decode(self._head_path.read_bytes(), type=Head)
-            except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
-                return content.count == 0
-        return (head.lines, head.digest) == (content.count, content.digest)
+        head = self._read_head()
+        if not isinstance(head, Head):
+            return content.count == 0
+        return (head.lines, head.digest, head.coming_lines) == (content.count, content.digest, 0)
+
+
+def _head(data: bytes) -> Head | str:
+    """The head, or why it cannot be read."""
+    try:
+        return msgspec.json.decode(data, type=Head)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as fault:
+        return str(fault)

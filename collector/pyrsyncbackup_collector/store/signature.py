@@ -61,26 +61,32 @@ class KeySigner:
         return True
 
 
-class Head(msgspec.Struct, frozen=True):
-    """log.head.json: `lines` counts the log's lines, `digest` is that of the last one. Unsigned: `key` is empty."""
+class Head(msgspec.Struct, frozen=True, omit_defaults=True):
+    """log.head.json: `lines` counts the log's lines, `digest` is that of the last one. Unsigned: `key` is empty.
+
+    While several lines are being written as one, `coming_lines` and `coming_digest` say what the log will be then.
+    """
 
     lines: int
     digest: str
     key: str = ""
     signature: str = ""
+    coming_lines: int = 0
+    coming_digest: str = ""
 
 
-def signed_text(host: str, module: str, lines: int, digest: str) -> bytes:
+def signed_text(host: str, module: str, head: Head) -> bytes:
     """What the signature is over."""
-    return f"pyrsyncbackup log head 1\n{host}\n{module}\n{lines}\n{digest}\n".encode()
+    text = f"pyrsyncbackup log head 1\n{host}\n{module}\n{head.lines}\n{head.digest}\n"
+    return (text + f"{head.coming_lines}\n{head.coming_digest}\n" * bool(head.coming_lines)).encode()
 
 
-def make_head(host: str, module: str, lines: int, digest: str, signer: Signer | None) -> Head:
+def signed(host: str, module: str, head: Head, signer: Signer | None) -> Head:
     """The head of a log, signed if there is a key."""
     if signer is None:
-        return Head(lines, digest)
-    signature = signer.sign(signed_text(host, module, lines, digest))
-    return Head(lines, digest, signer.key, base64.b64encode(signature).decode())
+        return head
+    signature = signer.sign(signed_text(host, module, head))
+    return msgspec.structs.replace(head, key=signer.key, signature=base64.b64encode(signature).decode())
 
 
 def head_fault(head: Head, host: str, module: str, signer: Signer | None) -> str:
@@ -95,6 +101,6 @@ def head_fault(head: Head, host: str, module: str, signer: Signer | None) -> str
         signature = base64.b64decode(head.signature, validate=True)
     except ValueError:
         return "the head of the log has a malformed signature"
-    if not signer.verify(signed_text(host, module, head.lines, head.digest), signature):
+    if not signer.verify(signed_text(host, module, head), signature):
         return "the head of the log has a wrong signature"
     return ""

@@ -1,0 +1,114 @@
+"""What a prune would do: the rules of the policies applied to what catalog and logs know. Changes nothing.
+
+For the daemon's prune, which does it, and for the commands that show it without the store's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from pyrsyncbackup_collector.catalog import Catalog
+from pyrsyncbackup_collector.catalog.retention import Retained
+from pyrsyncbackup_collector.config import Config, Policy, effective
+from pyrsyncbackup_collector.store.freeze import sudden
+from pyrsyncbackup_collector.store.retention import Candidate, Decision, decide, has_rules
+from pyrsyncbackup_collector.store.snapshot import COMPLETE, Snapshot
+from pyrsyncbackup_collector.store.store import Store
+
+# What is older than this before the newest snapshot, in seconds, is no sudden change any more.
+LATELY: Final = 7 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModulePlan:
+    """What becomes of each snapshot of a module, oldest first; `snapshots` has them by sequence number.
+
+    `frozen` is why nothing is removed although rules would, "" if it is not; `since` when that began, None if it is
+    found just now. `judged` is the newest snapshot that was looked at for a sudden change.
+    """
+
+    host: str
+    module: str
+    policy: Policy
+    decisions: tuple[Decision, ...]
+    snapshots: Mapping[int, Snapshot]
+    frozen: str = ""
+    since: float | None = None
+    judged: int = 0
+
+    @property
+    def removed(self) -> tuple[Decision, ...]:
+        """Those that go."""
+        return tuple(one for one in self.decisions if not one.keep)
+
+    @property
+    def newest_complete(self) -> Snapshot | None:
+        """The one that is never removed."""
+        found = (one for one in reversed(self.decisions) if one.snapshot.state == COMPLETE)
+        newest = next(found, None)
+        return self.snapshots[newest.snapshot.sequence] if newest else None
+
+
+def plans(
+    store: Store, catalog: Catalog, config: Config, now: float, host: str | None = None, module: str | None = None
+) -> Iterator[ModulePlan]:
+    """The plans of all modules with snapshots, of a host's, or of one, by name."""
+    for known in catalog.retained(host, module):
+        snapshots = catalog.snapshots(known.host, known.module)
+        if snapshots:
+            yield plan(store, catalog, config, known, snapshots, now)
+
+
+def plan(
+    store: Store, catalog: Catalog, config: Config, known: Retained, snapshots: Sequence[Snapshot], now: float
+) -> ModulePlan:
+    """The plan of one module with `snapshots`, oldest first. `now` is in seconds since 1970."""
+    policy = effective(config, known.host, known.module)
+    pins = store.pins(known.host, known.module)
+    candidates = [Candidate(one.sequence, one.time, one.state, pins.get(one.sequence)) for one in snapshots]
+    # A module that is gone, or cannot be reached, stands still: nothing of it expires.
+    until = min(now, max(known.last_good or 0.0, snapshots[-1].time))
+    made = ModulePlan(
+        known.host,
+        known.module,
+        policy,
+        tuple(decide(candidates, policy.keep, until)),
+        {one.sequence: one for one in snapshots},
+        frozen=known.why if known.frozen is not None else "",
+        since=known.frozen,
+    )
+    if known.frozen is None and has_rules(policy.keep) and policy.freeze is not None:
+        why, judged = _judged(catalog, known, snapshots, policy.freeze)
+        made = replace(made, frozen=why, judged=judged)
+    return _stopped(made) if made.frozen else made
+
+
+def _judged(catalog: Catalog, known: Retained, snapshots: Sequence[Snapshot], share: float) -> tuple[str, int]:
+    """What is sudden about the snapshots that nobody looked at, and up to which one all is well."""
+    complete = [one for one in snapshots if one.state == COMPLETE and one.sequence >= known.accepted]
+    judged = known.judged
+    for place, one in enumerate(complete):
+        if one.sequence <= known.judged or one.time < snapshots[-1].time - LATELY:
+            continue
+        why = sudden(
+            one,
+            complete[:place],
+            share,
+            lambda older, newer: catalog.lost_files(known.host, known.module, older.sequence, newer.sequence),
+        )
+        if why:
+            return why, judged
+        judged = one.sequence
+    return "", judged
+
+
+def _stopped(made: ModulePlan) -> ModulePlan:
+    """Nothing goes; that rules would remove it is said."""
+    return replace(
+        made,
+        decisions=tuple(
+            one if one.keep else Decision(one.snapshot, True, (f"frozen ({one.reasons[0]})",)) for one in made.decisions
+        ),
+    )

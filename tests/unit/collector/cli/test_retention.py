@@ -1,0 +1,209 @@
+"""`prune`, `retention`, `pin`, `unpin`, `forget` as an administrator types them, on a real store without a daemon."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyrsyncbackup_collector import cli
+from pyrsyncbackup_collector.store.store import Store
+
+from tests.support.estate import Content, Estate
+
+DAY = 86400.0
+FILES = {b"etc/%02d" % number: Content(b"content %d" % number) for number in range(30)}
+CONFIG = """
+store = "store"
+catalog = "catalog.sqlite"
+[policy]
+keep = { last = 2 }
+[[host]]
+name = "web1"
+"""
+
+Say = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def say(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Say:
+    """Six snapshots of web1/etc, three of old9/etc, and a shrunken web1/nginx."""
+    estate = Estate(tmp_path)
+    begin = time.time() - 10 * DAY
+    for number in range(6):
+        estate.pull("web1", "etc", change(number), time=begin + number * DAY)
+    for number in range(3):
+        estate.pull("old9", "etc", change(number), time=begin + number * DAY)
+    for number in range(4):
+        files = dict.fromkeys(list(FILES)[:25]) if number == 3 else change(number)
+        estate.pull("web1", "nginx", files, time=begin + number * DAY)
+    estate.close()
+    (tmp_path / "collector.toml").write_text(CONFIG)
+    monkeypatch.setenv("PYRSYNCBACKUP_CONFIG", str(tmp_path / "collector.toml"))
+
+    def run(*words: str) -> tuple[int, str, str]:
+        code = cli.run(words)
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return run
+
+
+def change(number: int) -> dict[bytes, Content | None]:
+    return {b"etc/00": Content(b"%d" % number)} if number else {**FILES}
+
+
+def answer(said: tuple[int, str, str]) -> Any:
+    assert said[0] == 0, said
+    return json.loads(said[1])
+
+
+def left(say: Say, which: str) -> list[int]:
+    return [one["sequence"] for one in answer(say("snapshots", which, "--json"))["snapshots"]]
+
+
+def test_a_dry_run_shows_each_snapshot_with_its_reason_and_changes_nothing(say: Say, tmp_path: Path) -> None:
+    with Store.open(tmp_path / "store", lock=True):  # as a daemon would hold it
+        code, out, _ = say("prune", "web1/etc", "--dry-run")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0] == "web1/etc"
+    assert [line.split()[0] for line in lines[2:8]] == ["remove"] * 4 + ["keep"] * 2
+    assert lines[2].endswith("no rule keeps it")
+    assert lines[7].endswith("newest complete; last 1 of 2")
+    assert lines[-1] == "4 snapshots would be removed, 2 kept"
+    assert left(say, "web1/etc") == [1, 2, 3, 4, 5, 6]
+
+
+def test_prune_removes_what_the_dry_run_showed(say: Say) -> None:
+    planned = answer(say("prune", "web1/etc", "--dry-run", "--json"))
+    done = answer(say("prune", "web1/etc", "--json"))
+    assert (planned["removed"], done["removed"], done["kept"]) == (4, 4, 2)
+    names = [one["name"] for one in planned["modules"][0]["snapshots"] if not one["keep"]]
+    assert [one["name"] for one in done["modules"][0]["snapshots"] if one["removed"]] == names
+    assert done["modules"][0]["snapshots"][0]["time"].endswith("Z")
+    assert left(say, "web1/etc") == [5, 6]
+    code, out, _ = say("prune", "web1/etc")
+    assert (code, out.splitlines()[-1]) == (0, "0 snapshots removed, 2 kept")
+
+
+def test_what_somebody_reads_is_left_and_told(say: Say, tmp_path: Path) -> None:
+    with Store.open(tmp_path / "store") as reader, reader.reading(reader.snapshots("web1", "etc")[2]):
+        code, out, _ = say("prune", "web1/etc")
+    assert code == 13
+    assert "somebody reads it: not now" in out
+    # The first is its base.
+    assert "2 are being read: the next prune removes them" in out
+
+
+def test_a_frozen_module_is_shown_everywhere_until_it_is_resumed(say: Say) -> None:
+    why = "has 6 entries, the median of the 3 before it has 31"
+    code, out, _ = say("prune")
+    assert code == 0
+    assert "frozen, nothing is removed: 000004-" in out
+    assert why in out
+    assert why in say("snapshots", "web1")[2]
+    code, out, _ = say("status")
+    assert code == 14
+    assert "frozen web1/nginx since" in out
+    assert "`pyrsyncbackup retention resume web1/nginx`" in out
+    code, out, _ = say("retention")
+    assert why in out
+    assert answer(say("retention", "show", "web1/nginx", "--json"))["modules"][0]["why"].endswith(why)
+    code, out, _ = say("retention", "resume", "web1/nginx")
+    assert (code, out.splitlines()[0]) == (0, "web1/nginx: retention goes on")
+    assert "there was nothing to resume" in say("retention", "resume", "web1/nginx")[2]
+    assert say("prune", "web1/nginx")[1].splitlines()[-2] == "2 snapshots removed, 2 kept"
+
+
+def test_a_pinned_snapshot_is_shown_and_stays(say: Say) -> None:
+    code, out, _ = say("pin", "web1/etc@1", "--why", "before the upgrade")
+    assert code == 0
+    assert out.startswith("pinned web1/etc@000001-")
+    assert [line for line in say("snapshots", "web1/etc")[1].splitlines() if "pinned" in line] == [
+        f"  pinned {out.partition('@')[2].partition(':')[0]}: before the upgrade"
+    ]
+    assert answer(say("snapshots", "web1/etc", "--json"))["snapshots"][0]["pinned"] == "before the upgrade"
+    assert "pinned 000001-" in say("retention")[1]
+    say("prune")
+    assert left(say, "web1/etc") == [1, 5, 6]
+    assert say("unpin", "web1/etc@1")[0] == 0
+    code, _, err = say("unpin", "web1/etc@1")
+    assert (code, err.splitlines()[0]) == (4, "error: snapshot 1 of web1/etc is not pinned")
+    assert "FAILING" not in say("status")[1].upper().partition("HOST")[0]
+    say("prune")
+    assert left(say, "web1/etc") == [5, 6]
+
+
+def test_the_rules_in_force_are_shown(say: Say) -> None:
+    code, out, _ = say("retention", "show", "old9")
+    assert code == 0
+    assert out.splitlines()[1].split() == ["old9/etc", "3", "last", "2"]
+    assert answer(say("retention", "show", "old9", "--json")) == {
+        "clock": None,
+        "modules": [
+            {
+                **{"module": "old9/etc", "snapshots": 3, "keep": {"last": 2}, "freeze": 0.5},
+                **{"pinned": {}, "frozen": None, "why": None},
+            }
+        ],
+    }
+
+
+def test_a_host_that_is_gone_is_forgotten_only_when_it_is_said(say: Say) -> None:
+    say("prune")
+    assert left(say, "old9") == [2, 3]
+    code, out, err = say("forget", "old9")
+    assert (code, out) == (2, "old9/etc: 2 snapshots\n")
+    assert "say it again with --yes" in err
+    assert left(say, "old9") == [2, 3]
+    say("pin", "old9/etc")
+    code, _, err = say("forget", "old9", "--yes")
+    assert (code, err.splitlines()[0]) == (1, "error: nothing is removed: old9/etc has pinned snapshots")
+    code, out, _ = say("forget", "old9", "--yes", "--pinned-too")
+    assert (code, out) == (0, "old9/etc: 2 snapshots removed\n")
+    assert say("forget", "old9", "--yes")[0] == 4
+    assert say("catalog", "rebuild")[0] == 0
+    assert say("prune")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "cause"),
+    [
+        (("prune", "nobody"), 4, "there is no snapshot of nobody"),
+        (("prune", "nobody", "--dry-run"), 4, "there is no snapshot of nobody"),
+        (("prune", "web1/none"), 4, "there is no snapshot of web1/none"),
+        (("prune", "../x"), 2, "'../x' does not name a host or a module"),
+        (("prune", "web1/"), 2, "'web1/' does not name a host or a module"),
+        (("forget", "nobody", "--yes"), 4, "there is no snapshot of nobody"),
+        (("retention", "resume"), 2, "retention of what?"),
+        (("retention", "resume", "web1"), 2, "retention of what?"),
+        (("retention", "resume", "web1/etc", "--clock"), 2, "retention of what?"),
+        (("retention", "resume", "web1/none"), 4, "there is no module web1/none"),
+        (("retention", "show", "nobody"), 4, "nothing is known of nobody"),
+        (("pin", "web1/etc@99"), 4, "web1/etc has no snapshot"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_line(say: Say, words: tuple[str, ...], code: int, cause: str) -> None:
+    said, _, err = say(*words)
+    assert said == code
+    assert err.startswith(f"error: {cause}")
+    assert "\n  next: " in err
+    assert "Traceback" not in err
+
+
+def test_a_missing_manifest_refuses_every_prune(say: Say, tmp_path: Path) -> None:
+    next((tmp_path / "store/manifests/web1/etc").glob("000003-*")).unlink()
+    for more in ((), ("--dry-run",)):
+        code, _, err = say("prune", *more)
+        assert code == 11
+        assert "the catalog has snapshot 000003-" in err
+        assert "next: run `pyrsyncbackup catalog rebuild`" in err
+
+
+def test_the_clock_is_called_right_when_nobody_doubts_it(say: Say) -> None:
+    code, _, err = say("retention", "resume", "--clock")
+    assert (code, err) == (0, "the clock: there was nothing to resume\n")
