@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pyrsyncbackup_collector.entry import Entry
+from pyrsyncbackup_collector.store.objects import Ingested
 from pyrsyncbackup_collector.store.reference import parse, resolve
 from pyrsyncbackup_collector.store.restore import restore
 from pyrsyncbackup_collector.store.restore_report import Reason
@@ -26,10 +27,10 @@ class _Ingesting:
         self._store = store
         self._file = directory / "content"
 
-    def add(self, content: bytes) -> str:
+    def add(self, content: bytes) -> Ingested:
         self._file.write_bytes(content)
         with open(self._file, "rb") as file:
-            return self._store.objects.ingest(file.fileno(), 1 << 30).sha256
+            return self._store.objects.ingest(file.fileno(), 1 << 30)
 
 
 @pytest.fixture

@@ -1,73 +1,219 @@
-"""`restore`: bringing a snapshot, or a part of it, back into a directory."""
+"""`restore`: bringing a snapshot, or a part of it, back into a directory, an archive, or onto a host."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bars
-from rich.text import Text
 
-from pyrsyncbackup_collector.cli import amounts, screen
+from pyrsyncbackup_collector.cli import restore_report
 from pyrsyncbackup_collector.cli.app import app
-from pyrsyncbackup_collector.cli.options import NOT_GIVEN, PARTIAL, ConfigOption, exit_codes
-from pyrsyncbackup_collector.cli.snapshots import RefArgument, stored_path, warn
+from pyrsyncbackup_collector.cli.options import (
+    NOT_GIVEN,
+    PARTIAL,
+    ConfigOption,
+    FromOption,
+    IdentityOption,
+    JsonOption,
+    exit_codes,
+)
+from pyrsyncbackup_collector.cli.restore_progress import RestoreDisplay
+from pyrsyncbackup_collector.cli.restore_to_host import Parcel, host_named, send_to_host
+from pyrsyncbackup_collector.cli.snapshots import RefArgument, warn
 from pyrsyncbackup_collector.cli.workplace import Workplace
+from pyrsyncbackup_collector.entry import Entry
+from pyrsyncbackup_collector.errors import UsageError
+from pyrsyncbackup_collector.fleet.hosts import Host
+from pyrsyncbackup_collector.store.archive import Writer, write_archive
+from pyrsyncbackup_collector.store.archive_file import archive_file
+from pyrsyncbackup_collector.store.attributes import Rights
+from pyrsyncbackup_collector.store.overwrite import Overwrite
 from pyrsyncbackup_collector.store.restore import restore as restore_entries
+from pyrsyncbackup_collector.store.restore_plan import Planned, plan, plan_archive
 from pyrsyncbackup_collector.store.restore_report import RestoreReport
+from pyrsyncbackup_collector.store.selection import Amount, Selection
+from pyrsyncbackup_collector.store.store import Store
+from pyrsyncbackup_collector.store.survey import Rules
+from pyrsyncbackup_collector.store.tar import TarWriter
+from pyrsyncbackup_collector.store.zip import ZipWriter
+
+_STDOUT = "-"
 
 
-@app.command(epilog=exit_codes(4, 10, 12, PARTIAL), short_help="Restore a snapshot into a directory.")
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What is to be done: into the directory or as the archive `target`, of which kind `writer` says, or to a host.
+
+    `host` is what `--to-host` says, or nothing.
+    """
+
+    target: str
+    host: str
+    writer: Callable[[BinaryIO], Writer] | None
+    special: bool
+    overwrite: Overwrite
+    check: bool
+
+    @property
+    def to_stdout(self) -> bool:
+        """Whether the answer itself is the archive."""
+        return self.writer is not None and self.target == _STDOUT
+
+
+@app.command(
+    epilog=exit_codes(4, 5, 6, 8, 9, 10, 12, PARTIAL), short_help="Restore a snapshot: directory, tar, zip, to a host."
+)
 def restore(
     ref: RefArgument,
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where to; made 0700 if it is not there.")],
     paths: Annotated[list[str] | None, typer.Argument(metavar="PATH", show_default=False)] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="DIR", help="Into a directory; made 0700.")] = None,
+    tar: Annotated[str | None, typer.Option("--tar", metavar="FILE", help="As a tar archive; - is stdout.")] = None,
+    zip_: Annotated[str | None, typer.Option("--zip", metavar="FILE", help="As a zip archive; - is stdout.")] = None,
+    to_host: Annotated[
+        str | None, typer.Option("--to-host", metavar="HOST", help="To a host that allows it; . is the snapshot's own.")
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Leave these out.")] = None,
+    overwrite: Annotated[
+        Overwrite, typer.Option(help="What is there may be replaced: never, if older, always.")
+    ] = Overwrite.NEVER,
     special: Annotated[
         bool, typer.Option("--special", help="Also devices, set-id bits and file capabilities.")
     ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Read all back from the disk, and compare.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done; do nothing.")] = False,
+    as_json: JsonOption = False,
+    copy: FromOption = None,
+    identity: IdentityOption = None,
     config: ConfigOption = NOT_GIVEN,
 ) -> None:
-    """Restore a snapshot, or PATHs of it, below DIR. Nothing that is in DIR already is changed or replaced.
+    """Restore a snapshot, or PATHs of it, below DIR, as an archive, or on a host. Nothing that is there is replaced.
+
+    PATH may be a pattern: '*.conf' means names at any depth, 'etc/nginx/**/*.conf' begins at the top. PATTERNs are
+    those of a module's `exclude`. Every content is proven by its digest before it gets its name.
 
     As root with owners, modes, times, links, ACLs and attributes; otherwise with what is possible, and what is not is
-    said.
+    said. Archives hold all of it whoever writes them. What was interrupted goes on when it is started again.
     """
-    place = Workplace.load(config)
+    order = _order(to, tar, zip_, to_host, special=special, overwrite=overwrite, check=check)
+    if order.to_stdout and as_json and not dry_run:
+        raise UsageError("standard output cannot be the archive and its report", "write to a file, or without --json")
+    selection = Selection([os.fsencode(path) for path in paths or []], [os.fsencode(text) for text in exclude or []])
+    place = Workplace.reading(config, copy, identity)
+    sent = None
     with place.snapshot(ref) as (store, snapshot):
+        host = host_named(place, order.host, snapshot) if order.host else None
         warn(snapshot)
-        wanted = [stored_path(path) for path in paths or []]
-        with _bars(snapshot.totals.entries if not wanted else None) as bars:
-            task = bars.add_task("restore", total=snapshot.totals.entries if not wanted else None)
-            report = restore_entries(
-                store.entries(snapshot),
-                store.objects,
-                to,
-                paths=wanted,
-                special=special,
-                progress=lambda entries, _size: bars.advance(task, entries),
-            )
-    _show(report, f"{snapshot.host}/{snapshot.module}@{snapshot.name}")
-    if not report.complete:
+        all_of_it = Amount(snapshot.totals.entries, snapshot.totals.size)
+        whole = all_of_it if selection.everything else selection.prove(store.entries(snapshot))
+
+        def entries() -> Iterator[Entry]:
+            return selection.chosen(store.entries(snapshot))
+
+        name = f"{snapshot.host}/{snapshot.module}@{snapshot.name}"
+        if dry_run:
+            restore_report.show_plan(_plan(order, entries()), name, _place(order, host), as_json=as_json)
+            return
+        if host is not None:
+            parcel = Parcel(snapshot, whole, () if selection.everything else _choice(paths, exclude))
+            report, sent = send_to_host(place, host, parcel, partial(_fill, store, entries, whole))
+        else:
+            with RestoreDisplay("restore", whole) as display:
+                report = _do(order, store, entries, display)
+    restore_report.show(report, name, to_stderr=order.to_stdout, as_json=as_json, sent=sent)
+    if not report.complete or (sent is not None and sent.remark):
         raise typer.Exit(PARTIAL)
 
 
-def _bars(total: int | None) -> Bars:
-    console = screen.err()
-    columns = (TextColumn("{task.description}"), BarColumn(24))
-    counted = TextColumn("{task.completed:,.0f} of {task.total:,.0f}" if total else "{task.completed:,.0f} entries")
-    return Bars(*columns, counted, console=console, transient=True, disable=not console.is_terminal)
+def _order(
+    to: str | None,
+    tar: str | None,
+    zip_: str | None,
+    host: str | None,
+    *,
+    special: bool,
+    overwrite: Overwrite,
+    check: bool,
+) -> _Order:
+    given = [(None, to), (TarWriter, tar), (ZipWriter, zip_), (None, host)]
+    given = [(kind, target) for kind, target in given if target]
+    if len(given) != 1:
+        raise UsageError("say where to restore to, once", "--to DIR, --tar FILE, --zip FILE or --to-host HOST")
+    writer, target = given[0]
+    if host:
+        _check_for_host(special=special, overwrite=overwrite, check=check)
+    if writer is not None and check:
+        raise UsageError("--check reads back a directory", "an archive is proven while it is written")
+    if writer is not None and overwrite is Overwrite.OLDER:
+        raise UsageError("an archive is replaced as a whole or not at all", "say --overwrite always")
+    return _Order(target or "", host or "", writer, special, overwrite, check)
 
 
-def _show(report: RestoreReport, ref: str) -> None:
-    words = {"file": "file", "dir": "directory", "link": "link"}
-    counts = [amounts.counted(report.counts[kind], word) for kind, word in words.items() if report.counts.get(kind)]
-    others = sum(count for kind, count in report.counts.items() if kind not in words)
-    counts += [amounts.counted(others, "special file")] if others else []
-    screen.say(f"restored {ref} to {report.target}: {', '.join(counts) or 'nothing'}, {amounts.size(report.size)}")
-    for shortfall in report.shortfalls:
-        screen.line(Text(f"  {shortfall.line()}", screen.DOUBT if shortfall.reason.missing else screen.QUIET))
-    if os.geteuid() != 0 and any("root" in line for line in report.lines()):
-        screen.say("  as root these would come back too", screen.QUIET)
+def _check_for_host(*, special: bool, overwrite: Overwrite, check: bool) -> None:
+    if special:
+        raise UsageError("an agent is not root: it can give neither devices nor set-id bits", "`--tar FILE` holds them")
+    if overwrite is not Overwrite.NEVER:
+        raise UsageError("a host takes a restore as a new directory only", "leave --overwrite out; nothing is replaced")
+    if check:
+        raise UsageError("--check reads back a directory of this machine", "rsync compares what it sends to a host")
+
+
+def _place(order: _Order, host: Host | None) -> str:
+    return order.target if host is None else f"a new directory on {host.name}"
+
+
+def _choice(paths: list[str] | None, exclude: list[str] | None) -> tuple[bytes, ...]:
+    return tuple(map(os.fsencode, [*sorted(paths or []), "--exclude", *sorted(exclude or [])]))
+
+
+def _plan(order: _Order, entries: Iterator[Entry]) -> Iterator[Planned]:
+    if order.writer is not None or order.host:
+        return plan_archive(entries, special=order.special)
+    rights = Rights.of_this_process(owner=os.geteuid() == 0, special=order.special)
+    return plan(entries, Path(order.target), Rules(rights, order.overwrite))
+
+
+def _fill(
+    store: Store,
+    entries: Callable[[], Iterator[Entry]],
+    whole: Amount,
+    target: Path,
+    fitted: Callable[[Entry], Entry],
+) -> RestoreReport:
+    with RestoreDisplay("restore", whole) as display:
+        return restore_entries(map(fitted, entries()), store.objects, target, owner=False, progress=display.advance)
+
+
+def _do(order: _Order, store: Store, entries: Callable[[], Iterator[Entry]], display: RestoreDisplay) -> RestoreReport:
+    if order.writer is None:
+        return restore_entries(
+            entries(),
+            store.objects,
+            Path(order.target),
+            special=order.special,
+            overwrite=order.overwrite,
+            check=entries if order.check else None,
+            progress=display.advance,
+        )
+    write = partial(write_archive, special=order.special, progress=display.advance)
+    with _archive(order) as file:
+        return write(entries(), store.objects, order.writer(file)).report(Path(order.target))
+
+
+@contextmanager
+def _archive(order: _Order) -> Iterator[BinaryIO]:
+    if not order.to_stdout:
+        with archive_file(Path(order.target), replace=order.overwrite is Overwrite.ALWAYS) as file:
+            yield file
+        return
+    if sys.stdout.isatty():
+        raise UsageError("an archive is nothing for a terminal", "redirect it: --tar - > FILE, or name a file")
+    sys.stdout.flush()
+    yield sys.stdout.buffer
+    sys.stdout.buffer.flush()

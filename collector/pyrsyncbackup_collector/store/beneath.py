@@ -23,7 +23,7 @@ from pyrsyncbackup_collector.errors import RestoreError, StoreDamaged
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_RENAME_NOREPLACE = 1  # linux/fs.h
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2  # linux/fs.h
 _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL})
 _INHERITED_ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 
@@ -51,15 +51,36 @@ def open_target(target: Path) -> int:
     try:
         with suppress(FileExistsError):
             target.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        raise _not_a_target(target, error) from error
+    return _open_existing(target)
+
+
+def look_at_target(target: Path) -> int | None:
+    """Open the directory to restore into as `open_target` does, but make nothing; None if it is not there."""
+    try:
+        target.lstat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _not_a_target(target, error) from error
+    return _open_existing(target)
+
+
+def _open_existing(target: Path) -> int:
+    try:
         fd = os.open(target, _OPEN_DIRECTORY)
     except OSError as error:
-        cause = "it is a link or no directory" if error.errno in (errno.ELOOP, errno.ENOTDIR) else error.strerror
-        hint = "name a new directory"
-        raise RestoreError(f"cannot restore into {printable(str(target))}: {cause}", hint) from error
+        raise _not_a_target(target, error) from error
     if not others_cannot_write(fd):
         os.close(fd)
         raise RestoreError(f"cannot restore into {printable(str(target))}: others may write there", "name a new one")
     return fd
+
+
+def _not_a_target(target: Path, error: OSError) -> RestoreError:
+    cause = "it is a link or no directory" if error.errno in (errno.ELOOP, errno.ENOTDIR) else error.strerror
+    return RestoreError(f"cannot restore into {printable(str(target))}: {cause}", "name a new directory")
 
 
 def others_cannot_write(directory: int) -> bool:
@@ -90,6 +111,24 @@ def enter(directory: int, name: bytes) -> tuple[int, bool]:
     return fd, new
 
 
+def open_directory(directory: int, name: bytes) -> int:
+    """Open the directory `name`, which may be no link; OSError otherwise. The caller closes it."""
+    return os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+
+
+def open_file(directory: int, name: bytes) -> int:
+    """Open a file for reading, without waiting for whom it may be a FIFO; OSError for a link. The caller closes it."""
+    return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+
+
+def status(directory: int, name: bytes) -> os.stat_result | None:
+    """What has this name, a link itself included; None if nothing has."""
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
 def open_below(directory: int, names: list[bytes]) -> int:
     """Open the directory that is `names` below `directory`, step by step, no link among them; the caller closes it."""
     fd = os.dup(directory)
@@ -105,15 +144,6 @@ def open_below(directory: int, names: list[bytes]) -> int:
 def open_above(directory: int) -> int:
     """Open the directory that holds an open one. The caller checks that it is the one that it knows, and closes it."""
     return os.open(b"..", _OPEN_DIRECTORY, dir_fd=directory)
-
-
-def exists(directory: int, name: bytes) -> bool:
-    """Whether anything has this name, a dangling link included."""
-    try:
-        os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def link(source: int, first: bytes, directory: int, name: bytes) -> None:
@@ -137,6 +167,22 @@ def drop_acls(handle: int | str) -> None:
             os.removexattr(handle, name)
 
 
+def names(directory: int) -> set[bytes]:
+    """All names in an open directory."""
+    with os.scandir(directory) as items:
+        return {os.fsencode(item.name) for item in items}
+
+
+@contextmanager
+def held(directory: int, name: bytes) -> Iterator[str]:
+    """A path that stands for what has this name now, a link itself included, whatever happens to the name."""
+    fd = os.open(name, _HANDLE, dir_fd=directory)
+    try:
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
+
+
 @contextmanager
 def node(directory: int, name: bytes) -> Iterator[str]:
     """A path that stands for what was just made under `name` (a link, a device, ...), whatever happens to the name."""
@@ -152,27 +198,99 @@ def node(directory: int, name: bytes) -> Iterator[str]:
 
 
 class Draft:
-    """A new file under a temporary name, mode 0600; it vanishes unless `publish` gives it its own."""
+    """A new file under a temporary name, mode 0600; it vanishes unless it is `published` under its own."""
 
     def __init__(self, directory: int, temporary: bytes) -> None:
         self._directory = directory
         self._temporary = temporary
-        self._published = False
+        self.published = False
         self.fd = os.open(temporary, _CREATE_FILE, 0o600, dir_fd=directory)
 
-    def publish(self, name: bytes) -> None:
-        """Give the file its name; FileExistsError if anything has it."""
-        _rename_without_replacing(self._directory, self._temporary, name)
-        self._published = True
+    def publish(self, name: bytes, *, replace: bool = False) -> None:
+        """Give the file its name, whole; FileExistsError if anything has it, with `replace` only for a directory."""
+        publish(self._directory, self._temporary, name, replace=replace)
+        self.published = True
 
     def __enter__(self) -> Draft:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         os.close(self.fd)
-        if not self._published:
+        if not self.published:
             with suppress(FileNotFoundError):
                 os.unlink(self._temporary, dir_fd=self._directory)
+
+
+def publish(directory: int, temporary: bytes, name: bytes, *, replace: bool = False) -> None:
+    """Give what lies under `temporary` its name; FileExistsError if anything has it, with `replace` a directory only.
+
+    An empty directory is replaced too. What is replaced goes in the moment in which the new one is there.
+    """
+    if not replace:
+        _rename_without_replacing(directory, temporary, name)
+        return
+    try:
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except IsADirectoryError:
+        try:
+            os.rmdir(name, dir_fd=directory)
+        except OSError as error:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
+        _rename_without_replacing(directory, temporary, name)
+
+
+def exchange(directory: int, one: bytes, other: bytes) -> None:
+    """Swap two names at one stroke."""
+    if _libc.renameat2(directory, one, directory, other, _RENAME_EXCHANGE) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def discard(directory: int, name: bytes) -> None:
+    """Remove a file, a link or an empty directory, if it is there."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        return
+    except (IsADirectoryError, PermissionError):
+        with suppress(OSError):
+            os.rmdir(name, dir_fd=directory)
+
+
+def remove_tree(directory: int, name: bytes) -> None:
+    """Remove what has this name with all below it; nothing is followed, and no depth is too deep.
+
+    Directories below are first moved up beside the one that is emptied.
+    """
+    pending = [name]
+    while pending:
+        each = pending.pop()
+        try:
+            os.unlink(each, dir_fd=directory)
+            continue
+        except FileNotFoundError:
+            continue
+        except (IsADirectoryError, PermissionError):
+            fd = os.open(each, _OPEN_DIRECTORY, dir_fd=directory)
+        try:
+            with os.scandir(fd) as items:
+                below = [(os.fsencode(item.name), item.is_dir(follow_symlinks=False)) for item in items]
+            for inner, is_directory in below:
+                if is_directory:
+                    pending.append(temporary_name())
+                    os.rename(inner, pending[-1], src_dir_fd=fd, dst_dir_fd=directory)
+                else:
+                    os.unlink(inner, dir_fd=fd)
+        finally:
+            os.close(fd)
+        os.rmdir(each, dir_fd=directory)
+
+
+def sync(directory: int) -> None:
+    """Write all of the file system that holds `directory` to its disk; OSError where that failed."""
+    if _libc.syncfs(directory) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def temporary_name() -> bytes:

@@ -1,68 +1,41 @@
 """Restores entries below a target directory, trusting neither the manifest nor what lies in the target.
 
-One pass in the order of the manifest, with a stack of open directories: an entry is made in the open directory that
-holds it, by its one name (see `beneath`), and a directory gets its owner, mode and time when everything in it is
-there. Until then it is 0700 and ours. Nothing that was in the target before is changed or replaced.
+One pass in the order of the manifest (see `descent`): an entry is made in the open directory that holds it, by its one
+name (see `beneath`), under a temporary name first, and gets its own when it is whole. A directory gets its owner, mode
+and time when everything in it is there; until then it is 0700 and ours. What becomes of names that are taken is
+decided by `overwrite`.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import Final
 
-from pyrsyncbackup_collector.entry import (
-    BLOCK_DEVICE,
-    CHARACTER_DEVICE,
-    DIRECTORY,
-    FIFO,
-    FILE,
-    SOCKET,
-    SYMLINK,
-    UNKNOWN,
-    Entry,
-    order,
-    printable,
-)
+from pyrsyncbackup_collector.entry import DIRECTORY, FIFO, FILE, SOCKET, SYMLINK, Entry, printable
 from pyrsyncbackup_collector.errors import RestoreError, StoreDamaged
-from pyrsyncbackup_collector.store import attributes, beneath
+from pyrsyncbackup_collector.store import attributes, beneath, unfinished
+from pyrsyncbackup_collector.store.descent import NOT_MADE, Descent, Level
+from pyrsyncbackup_collector.store.filling import Objects, fill, pieces
+from pyrsyncbackup_collector.store.overwrite import Action, Decision, Overwrite
+from pyrsyncbackup_collector.store.read_ahead import ReadAhead
+from pyrsyncbackup_collector.store.restore_check import check_files
 from pyrsyncbackup_collector.store.restore_report import Reason, RestoreReport, Tally
 from pyrsyncbackup_collector.store.selection import select
+from pyrsyncbackup_collector.store.survey import DEVICES, Names, Rules, Survey
+from pyrsyncbackup_collector.store.unfinished import Unfinished
 
-_CHUNK: Final = 256 * 1024
-# The unit of holes: the block size of the usual file systems.
-_BLOCK: Final = 4096
-_ZERO_CHUNK: Final = bytes(_CHUNK)
-_ZERO_BLOCK: Final = bytes(_BLOCK)
-# Directories held open at a time, however deep the tree; the usual limit of open files is 1024.
-_MAX_OPEN: Final = 200
-_NOT_MADE: Final = -1
-_PARKED: Final = -2
+__all__ = ["Objects", "Overwrite", "restore"]
+
 # Nothing more can be written, so there is no point in going on.
 _FATAL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE})
 _NO_LINK: Final = frozenset({errno.EMLINK, errno.EPERM, errno.EACCES, errno.ENOENT, errno.EXDEV, errno.EOPNOTSUPP})
 
-_DEVICES: Final = {CHARACTER_DEVICE: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK}
-
 # Called with what was added since the last call: entries, bytes. It may raise to stop the restore.
 Progress = Callable[[int, int], None]
-
-
-class Objects(Protocol):
-    """Where content comes from: one thread asks, for one content after the other."""
-
-    def read_entry(self, entry: Entry, /) -> bytes:
-        """A small content as a whole, verified; StoreDamaged if it cannot be had or has another size."""
-        ...
-
-    def open_entry(self, entry: Entry, /) -> BinaryIO:
-        """The content of a file's entry, to be closed by the caller; StoreDamaged if it cannot be had."""
-        ...
 
 
 def restore(
@@ -73,200 +46,206 @@ def restore(
     paths: Sequence[bytes] = (),
     special: bool = False,
     owner: bool | None = None,
+    overwrite: Overwrite = Overwrite.NEVER,
+    check: Callable[[], Iterable[Entry]] | None = None,
     progress: Progress | None = None,
 ) -> RestoreReport:
     """Restore `entries` (in manifest order) into the directory `target`, which is made (0700) if it is not there.
 
     `paths` selects some, each with all below it; none means all. `special` brings back devices, set-id bits and file
-    capabilities too. `owner` gives numeric owners and groups; None means as root only.
+    capabilities too. `owner` gives numeric owners and groups; None means as root only. `check` gives the same entries
+    once more: then all is written to the disk, and every file is read back from there.
 
     What cannot be restored is in the report and stops nothing else. Raises NotFound for a path that is not there
     (before anything is done), RestoreError when the target cannot be used or is full, StoreDamaged when the entries
-    are not in order or an entry has no directory.
+    are not in order or an entry has no directory. Whatever ended it, the same call again goes on.
     """
     chosen = select(entries, paths) if paths else entries
     rights = attributes.Rights.of_this_process(owner=os.geteuid() == 0 if owner is None else owner, special=special)
     fd = beneath.open_target(target)
-    restoration = _Restoration(fd, objects, rights, progress or (lambda _entries, _bytes: None))
+    return restore_into(fd, chosen, objects, Rules(rights, overwrite), check=check, progress=progress).report(target)
+
+
+def restore_into(
+    target: int,
+    entries: Iterable[Entry],
+    objects: Objects,
+    rules: Rules,
+    *,
+    check: Callable[[], Iterable[Entry]] | None = None,
+    progress: Progress | None = None,
+) -> Tally:
+    """Restore into the open directory `target`, and close it; as `restore`, which says what the arguments are."""
+    restoration = _Restoration(target, objects, rules, progress or (lambda _entries, _bytes: None))
     try:
-        restoration.run(chosen)
+        restoration.run(entries)
+        if check is not None:
+            check_files(target, check(), restoration.names, restoration.tally, progress)
+        restoration.unfinished.done()
     finally:
         restoration.close()
-    return restoration.tally.report(target)
-
-
-@dataclass(slots=True)
-class _Level:
-    """A directory on the way down; `entry` is None where its attributes are not ours to give.
-
-    `fd` is _NOT_MADE where it could not be made, and _PARKED while it is closed to save descriptors.
-    """
-
-    path: bytes
-    fd: int
-    entry: Entry | None
-    new: bool
-    gives_acls: bool
-    # Device and inode while parked.
-    identity: tuple[int, int] = (0, 0)
+    return restoration.tally
 
 
 class _Restoration:
-    """One run: the stack of open directories, and what was done."""
+    """One run: the way down, and what was done."""
 
-    def __init__(self, target: int, objects: Objects, rights: attributes.Rights, progress: Progress) -> None:
+    def __init__(self, target: int, objects: Objects, rules: Rules, progress: Progress) -> None:
         self.tally = Tally()
         self._objects = objects
-        self._rights = rights
+        self._rules = rules
         self._progress = progress
-        self._levels = [_Level(b"", target, None, new=False, gives_acls=beneath.inherits_acls(target))]
         self._temporary = beneath.temporary_name()
-        self._last = b""
-        # Hashes of the paths made in this run: the only ones a hard link may be made to.
-        self._made: set[int] = set()
-        # The first name of a hard link as the manifest has it -> the path that was made in its place.
-        self._instead: dict[bytes, bytes] = {}
+        lowest = Level(b"", target, gives_acls=beneath.inherits_acls(target))
+        self._descent = Descent(lowest, self._leave)
+        # Where much may be there already, most of what was read ahead would be for nothing.
+        self._ahead = None if beneath.names(target) else ReadAhead(objects)
+        self.names = Names(target)
+        try:
+            self.unfinished = Unfinished(target, self._temporary)
+        except RestoreError:
+            self._descent.close()
+            raise
+        except OSError as error:
+            self._descent.close()
+            why = error.strerror or str(error)
+            raise RestoreError(f"cannot write to the target: {why}", "make room, or name another target") from error
+        self._survey = Survey(rules, self.unfinished.before, self.names)
+        self._entered(lowest)
 
     def run(self, entries: Iterable[Entry]) -> None:
         """Make every entry, then give the directories that are still open their attributes."""
-        for entry in entries:
-            path = entry.path
-            beneath.split(path)
-            key = order(path)
-            if key <= self._last:
-                raise StoreDamaged(f"the snapshot is not in order at {printable(path)}")
-            self._last = key
-            directory, _, name = path.rpartition(b"/")
-            self._leave_until(directory, path)
-            self._place(self._levels[-1], name, path, entry)
-        while len(self._levels) > 1:
-            self._leave()
+        for entry in self._ahead.over(entries) if self._ahead is not None else entries:
+            level, name = self._descent.at(entry.path)
+            self._place(level, name, entry)
+        self._descent.up()
+        self._remove_strangers(self._descent.target)
 
     def close(self) -> None:
         """Close what is open; after an error these directories stay as they are, 0700."""
-        while self._levels:
-            level = self._levels.pop()
-            if level.fd >= 0:
-                os.close(level.fd)
+        if self._ahead is not None:
+            self._ahead.close()
+        self.unfinished.close()
+        self._descent.close()
 
-    def _leave_until(self, directory: bytes, path: bytes) -> None:
-        while self._levels[-1].path != directory:
-            if len(self._levels) == 1:
-                raise StoreDamaged(f"the snapshot has no directory for {printable(path)}")
-            self._leave()
-
-    def _leave(self) -> None:
-        level = self._levels.pop()
-        if level.fd < 0:
+    def _place(self, level: Level, name: bytes, entry: Entry) -> None:
+        path = entry.path
+        if level.fd == NOT_MADE:
+            self._lost(entry, Reason.BELOW)
             return
+        if level.strangers is not None:
+            level.strangers.discard(name)
         try:
-            if self._levels[-1].fd == _PARKED:
-                self._unpark(self._levels[-1], level.fd)
-            if level.entry is not None:
-                self._apply(level.fd, level.path, level.entry)
-        finally:
-            os.close(level.fd)
-
-    def _enter(self, level: _Level) -> None:
-        self._levels.append(level)
-        if len(self._levels) > _MAX_OPEN + 1:
-            # The target itself stays open: hard links are looked up from there.
-            outer = self._levels[-_MAX_OPEN - 1]
-            status = os.fstat(outer.fd)
-            outer.identity = (status.st_dev, status.st_ino)
-            os.close(outer.fd)
-            outer.fd = _PARKED
-
-    def _unpark(self, outer: _Level, inner: int) -> None:
-        """Open again the directory that holds `inner`, if it still is the same."""
-        fd = beneath.open_above(inner)
-        status = os.fstat(fd)
-        if (status.st_dev, status.st_ino) != outer.identity:
-            os.close(fd)
-            raise RestoreError(f"{printable(outer.path[:200])} was moved while it was restored", "what is there stays")
-        outer.fd = fd
-
-    def _place(self, level: _Level, name: bytes, path: bytes, entry: Entry) -> None:
-        if level.fd < 0:
-            self.tally.note(path, Reason.BELOW)
-            if entry.type == DIRECTORY:
-                self._levels.append(_Level(path, _NOT_MADE, None, new=False, gives_acls=False))
-            return
-        try:
-            made = self._make(level, name, path, entry)
+            decision = self._survey.decide(level, name, entry)
+            done = self._do(decision, level, name, entry)
         except FileExistsError:
-            self._lost(path, entry, Reason.EXISTS)
+            self._lost(entry, Reason.EXISTS)
         except OSError as error:
             why = error.strerror or str(error)
             if error.errno in _FATAL:
-                raise RestoreError(f"cannot restore {printable(path)}: {why}", "what is there so far stays") from error
-            self._lost(path, entry, Reason.FAILED, why)
+                hint = "what is there so far stays, and the same command goes on from there"
+                raise RestoreError(f"cannot restore {printable(path)}: {why}", hint) from error
+            self._lost(entry, Reason.FAILED, why)
         except (OverflowError, ValueError):
-            self._lost(path, entry, Reason.FAILED, "impossible value in the snapshot")
+            self._lost(entry, Reason.FAILED, "impossible value in the snapshot")
         except StoreDamaged as error:
-            self._lost(path, entry, Reason.DAMAGED, detail=error.cause)
+            self._lost(entry, Reason.DAMAGED, detail=error.cause)
         else:
-            if made:
-                self._done(path, entry)
+            if done:
+                self._done(entry, decision)
 
-    def _lost(self, path: bytes, entry: Entry, reason: Reason, what: str = "", detail: str = "") -> None:
-        self.tally.note(path, reason, what, detail)
+    def _lost(self, entry: Entry, reason: Reason, what: str = "", detail: str = "") -> None:
+        self.tally.note(entry.path, reason, what, detail)
         if entry.type == DIRECTORY:
-            self._levels.append(_Level(path, _NOT_MADE, None, new=False, gives_acls=False))
+            self._descent.enter(Level(entry.path, NOT_MADE))
 
-    def _done(self, path: bytes, entry: Entry) -> None:
-        self.tally.counts[entry.type] += 1
-        self._progress(1, 0)
-        if entry.type != DIRECTORY:
-            self._made.add(hash(path))
-            if entry.link_to:
-                self._instead.setdefault(entry.link_to, path)
-        if entry.stale:
-            self.tally.note(path, Reason.STALE, detail=entry.error)
-        elif entry.changing:
-            self.tally.note(path, Reason.CHANGING)
-        elif entry.error:
-            self.tally.note(path, Reason.NEVER_READ, "its content" if entry.type == DIRECTORY else "", entry.error)
+    def _done(self, entry: Entry, decision: Decision) -> None:
+        self._progress(1, entry.size if decision.action is Action.SAME else 0)
+        if decision.action is not Action.SAME:
+            self.tally.counts[entry.type] += 1
+        if decision.reason is not None:
+            self.tally.note(entry.path, decision.reason, decision.what)
+        self.names.add(entry)
+        self.tally.note_state(entry)
 
-    def _make(self, level: _Level, name: bytes, path: bytes, entry: Entry) -> bool:
-        """Make one entry; False where that is left out for a reason that was noted."""
+    def _do(self, decision: Decision, level: Level, name: bytes, entry: Entry) -> bool:
+        """Do what was decided; False where that was to leave it, which was noted."""
+        match decision:
+            case Decision(Action.LEAVE_OUT):
+                self.tally.note(entry.path, decision.reason or Reason.FAILED, decision.what, entry.error)
+                return False
+            case Decision(Action.KEEP, Reason.DIRECTORY_KEPT):
+                self._enter_directory(level, name, entry, ours=False)
+                return True
+            case Decision(Action.KEEP):
+                self._lost(entry, decision.reason or Reason.EXISTS, decision.what)
+                return False
+            case Decision(Action.SAME) if entry.type != DIRECTORY:
+                return True
+        replace = decision.action is Action.REPLACE
         if entry.type == DIRECTORY:
-            self._make_directory(level, name, path, entry)
-            return True
-        if entry.type == UNKNOWN or (entry.type == FILE and not entry.sha256):
-            self.tally.note(path, Reason.NEVER_READ, detail=entry.error)
-            return False
-        if entry.type in _DEVICES and not self._rights.special:
-            self.tally.note(path, Reason.SPECIAL, "devices")
-            return False
-        if entry.link_to and self._make_hard_link(level, name, path, entry.link_to):
-            return True
-        if entry.type == FILE:
-            self._make_file(level, name, path, entry)
-        else:
-            self._make_node(level, name, path, entry)
+            self._make_directory(level, name, entry, replace=replace)
+        elif not (entry.link_to and self._make_hard_link(level, name, entry, replace=replace)):
+            if entry.type == FILE:
+                self._make_file(level, name, entry, replace=replace)
+            else:
+                self._make_node(level, name, entry, replace=replace)
         return True
 
-    def _make_directory(self, level: _Level, name: bytes, path: bytes, entry: Entry) -> None:
-        fd, new = beneath.enter(level.fd, name)
-        if new:
-            if level.gives_acls:
-                beneath.drop_acls(fd)
-            self._enter(_Level(path, fd, entry, new=True, gives_acls=False))
-        else:
-            self.tally.note(path, Reason.DIRECTORY_KEPT)
-            self._enter(_Level(path, fd, None, new=False, gives_acls=beneath.inherits_acls(fd)))
+    # Directories
 
-    def _make_hard_link(self, level: _Level, name: bytes, path: bytes, first: bytes) -> bool:
-        """Link to what was made for `first`; False where the content has to be restored on its own."""
-        source = self._instead.get(first, first)
-        if hash(source) not in self._made:
+    def _make_directory(self, level: Level, name: bytes, entry: Entry, *, replace: bool) -> None:
+        try:
+            self._enter_directory(level, name, entry, ours=True)
+        except FileExistsError:
+            if not replace:
+                raise
+            os.mkdir(self._temporary, 0o700, dir_fd=level.fd)
+            beneath.exchange(level.fd, self._temporary, name)
+            beneath.discard(level.fd, self._temporary)
+            self._enter_directory(level, name, entry, ours=True)
+
+    def _enter_directory(self, level: Level, name: bytes, entry: Entry, *, ours: bool) -> None:
+        fd, new = beneath.enter(level.fd, name)
+        if new and level.gives_acls:
+            beneath.drop_acls(fd)
+        if not new and not ours:
+            self.unfinished.keep(entry.path)
+        inside = Level(entry.path, fd, entry if new or ours else None, fresh=new)
+        if not new:
+            inside.gives_acls = beneath.inherits_acls(fd)
+            self._entered(inside)
+        self._descent.enter(inside)
+
+    def _entered(self, level: Level) -> None:
+        """In a directory that was there before: what a killed restore left goes, and strangers are counted."""
+        unfinished.clear(level.fd, self.unfinished.before.drafts)
+        if self._rules.exact:
+            level.strangers = beneath.names(level.fd) - {unfinished.NAME}
+
+    def _leave(self, level: Level) -> None:
+        self._remove_strangers(level)
+        if level.entry is not None:
+            self._apply(level.fd, level.entry)
+
+    def _remove_strangers(self, level: Level) -> None:
+        for name in sorted(level.strangers or ()):
+            beneath.remove_tree(level.fd, name)
+            self.tally.removed += 1
+
+    # Everything else
+
+    def _make_hard_link(self, level: Level, name: bytes, entry: Entry, *, replace: bool) -> bool:
+        """Link to what was made for its first name; False where the content has to be restored on its own."""
+        source = self.names.first(entry)
+        if not source:
             return False
         *directories, source_name = beneath.split(source)
+        made = self._temporary if replace else name
         try:
-            fd = beneath.open_below(self._levels[0].fd, directories)
+            fd = beneath.open_below(self._descent.target.fd, directories)
             try:
-                beneath.link(fd, source_name, level.fd, name)
+                beneath.link(fd, source_name, level.fd, made)
             finally:
                 os.close(fd)
         except FileExistsError:
@@ -274,98 +253,57 @@ class _Restoration:
         except OSError as error:
             if error.errno not in _NO_LINK:
                 raise
-            self.tally.note(path, Reason.LINK, error.strerror or "")
+            self.tally.note(entry.path, Reason.LINK, error.strerror or "")
             return False
+        if replace:
+            self._publish(level.fd, name, replace=True)
         return True
 
-    def _make_file(self, level: _Level, name: bytes, path: bytes, entry: Entry) -> None:
-        if not level.new and beneath.exists(level.fd, name):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    def _make_file(self, level: Level, name: bytes, entry: Entry, *, replace: bool) -> None:
         with beneath.Draft(level.fd, self._temporary) as draft:
             if level.gives_acls:
                 beneath.drop_acls(draft.fd)
-            written = self._fill(draft.fd, entry)
-            self._apply(draft.fd, path, entry)
-            draft.publish(name)
+            written = fill(draft.fd, entry, self._content(entry), lambda size: self._progress(0, size))
+            self._apply(draft.fd, entry)
+            self._publish(level.fd, name, replace=replace)
+            draft.published = True
         self.tally.size += written
 
-    def _make_node(self, level: _Level, name: bytes, path: bytes, entry: Entry) -> None:
+    def _content(self, entry: Entry) -> Iterable[bytes]:
+        return pieces(entry, self._objects) if self._ahead is None else self._ahead.content(entry)
+
+    def _make_node(self, level: Level, name: bytes, entry: Entry, *, replace: bool) -> None:
+        draft = self._temporary
         if entry.type == SYMLINK:
-            os.symlink(entry.target, name, dir_fd=level.fd)
+            os.symlink(entry.target, draft, dir_fd=level.fd)
         elif entry.type == FIFO:
-            os.mkfifo(name, 0o600, dir_fd=level.fd)
+            os.mkfifo(draft, 0o600, dir_fd=level.fd)
         elif entry.type == SOCKET:
-            os.mknod(name, stat.S_IFSOCK | 0o600, dir_fd=level.fd)
-        elif entry.type in _DEVICES:
-            os.mknod(name, _DEVICES[entry.type] | 0o600, os.makedev(*entry.rdev), dir_fd=level.fd)
+            os.mknod(draft, stat.S_IFSOCK | 0o600, dir_fd=level.fd)
+        elif entry.type in DEVICES:
+            os.mknod(draft, DEVICES[entry.type] | 0o600, os.makedev(*entry.rdev), dir_fd=level.fd)
         else:
             raise ValueError(entry.type)
-        with beneath.node(level.fd, name) as handle:
-            if level.gives_acls:
-                beneath.drop_acls(handle)
-            self._apply(handle, path, entry)
+        try:
+            with beneath.node(level.fd, draft) as handle:
+                if level.gives_acls:
+                    beneath.drop_acls(handle)
+                self._apply(handle, entry)
+            self._publish(level.fd, name, replace=replace)
+        except BaseException:
+            beneath.discard(level.fd, draft)
+            raise
 
-    def _apply(self, handle: int | str, path: bytes, entry: Entry) -> None:
-        attributes.apply(handle, entry, self._rights, lambda reason, what: self.tally.note(path, reason, what))
+    def _publish(self, directory: int, name: bytes, *, replace: bool) -> None:
+        try:
+            beneath.publish(directory, self._temporary, name, replace=replace)
+        except FileExistsError:
+            if not (replace and self._rules.exact):
+                raise
+            beneath.remove_tree(directory, name)
+            beneath.publish(directory, self._temporary, name, replace=replace)
 
-    def _fill(self, fd: int, entry: Entry) -> int:
-        """Write the content, with holes where the original had some; StoreDamaged unless its digest is the entry's."""
-        sparse = entry.allocated < entry.size
-        if entry.size <= _CHUNK and not entry.changing:
-            data = self._objects.read_entry(entry)
-            if sparse:
-                _write_sparse(fd, data)
-                os.ftruncate(fd, len(data))
-            else:
-                _write(fd, data)
-            self._progress(0, len(data))
-            return len(data)
-        digest = hashlib.sha256()
-        written = 0
-        with self._objects.open_entry(entry) as content:
-            for chunk in _chunks(content):
-                digest.update(chunk)
-                written += len(chunk)
-                # An entry that was changing may have the size of another moment; its digest is of what was kept.
-                if written > entry.size and not entry.changing:
-                    raise StoreDamaged("the content is larger than the snapshot says")
-                if sparse:
-                    _write_sparse(fd, chunk)
-                else:
-                    _write(fd, chunk)
-                self._progress(0, len(chunk))
-        if digest.hexdigest() != entry.sha256:
-            raise StoreDamaged("the content does not have the digest that the snapshot says")
-        if sparse:
-            os.ftruncate(fd, written)
-        return written
-
-
-def _chunks(content: BinaryIO) -> Iterator[bytes]:
-    """All of it in pieces of exactly _CHUNK bytes but the last, so that blocks of zeros are found where they were."""
-    while data := content.read(_CHUNK):
-        while len(data) < _CHUNK and (more := content.read(_CHUNK - len(data))):
-            data += more
-        yield data
-
-
-def _write(fd: int, data: bytes | memoryview) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _write_sparse(fd: int, chunk: bytes) -> None:
-    """Write at the current offset, seeking over blocks of zeros; the end may be left for ftruncate."""
-    if chunk == _ZERO_CHUNK:
-        os.lseek(fd, len(chunk), os.SEEK_CUR)
-        return
-    view = memoryview(chunk)
-    begin = 0  # of the data not yet written
-    for at in range(0, len(chunk), _BLOCK):
-        block = view[at : at + _BLOCK]
-        if block == (_ZERO_BLOCK if len(block) == _BLOCK else _ZERO_BLOCK[: len(block)]):
-            _write(fd, view[begin:at])
-            os.lseek(fd, len(block), os.SEEK_CUR)
-            begin = at + len(block)
-    _write(fd, view[begin:])
+    def _apply(self, handle: int | str, entry: Entry) -> None:
+        attributes.apply(
+            handle, entry, self._rules.rights, lambda reason, what: self.tally.note(entry.path, reason, what)
+        )

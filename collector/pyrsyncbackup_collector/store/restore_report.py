@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pyrsyncbackup_collector.entry import printable
+from pyrsyncbackup_collector.entry import DIRECTORY, Entry, printable
 
 # Enough to see which ones; the count is exact.
 MAX_EXAMPLES = 100
@@ -22,13 +22,18 @@ class Reason(enum.Enum):
     NEVER_READ = ("could not be read for the backup", True)
     FAILED = ("could not be made", True)
     BELOW = ("below a directory that could not be made", True)
+    UNSOUND = ("read back from the target it differs", True)
     STALE = ("of an earlier backup, could not be read for this one", False)
     CHANGING = ("changed while it was read for the backup, content and time may not belong together", False)
     DIRECTORY_KEPT = ("directory already there, keeps its owner, mode and time", False)
     SPECIAL = ("restored only with --special", False)
     OWNER = ("of another user or group, which only root can give", False)
     ATTRIBUTE = ("without an attribute", False)
+    NOT_BY_AGENT = ("without what an agent, which is not root, cannot give", False)
     LINK = ("a file of its own instead of a hard link", False)
+    CANNOT_HOLD = ("left out, the archive cannot hold it", True)
+    REPLACED = ("replaced what was there", False)
+    SAME = ("there already, just as backed up", False)
 
     def __init__(self, text: str, missing: bool) -> None:
         self.text = text
@@ -66,6 +71,14 @@ class RestoreReport:
     counts: dict[str, int]
     size: int
     shortfalls: tuple[Shortfall, ...]
+    # Files that were read back from the disk, and names that were removed from a mirror.
+    checked: int = 0
+    removed: int = 0
+
+    @property
+    def same(self) -> int:
+        """Entries that were there already, just as in the snapshot."""
+        return sum(shortfall.count for shortfall in self.shortfalls if shortfall.reason is Reason.SAME)
 
     @property
     def entries(self) -> int:
@@ -88,6 +101,8 @@ class Tally:
 
     counts: Counter[str] = field(default_factory=Counter)
     size: int = 0
+    checked: int = 0
+    removed: int = 0
     _count: Counter[tuple[Reason, str]] = field(default_factory=Counter)
     _examples: dict[tuple[Reason, str], list[tuple[bytes, str]]] = field(default_factory=dict)
 
@@ -99,9 +114,18 @@ class Tally:
         if len(examples) < MAX_EXAMPLES:
             examples.append((path, detail))
 
+    def note_state(self, entry: Entry) -> None:
+        """What the reader of this entry should know of how it was backed up."""
+        if entry.stale:
+            self.note(entry.path, Reason.STALE, detail=entry.error)
+        elif entry.changing:
+            self.note(entry.path, Reason.CHANGING)
+        elif entry.error:
+            self.note(entry.path, Reason.NEVER_READ, "its content" if entry.type == DIRECTORY else "", entry.error)
+
     def report(self, target: Path) -> RestoreReport:
         """The totals so far."""
         rank = {reason: number for number, reason in enumerate(Reason)}
         keys = sorted(self._count, key=lambda key: (rank[key[0]], key[1]))
         shortfalls = tuple(Shortfall(*key, self._count[key], tuple(self._examples[key])) for key in keys)
-        return RestoreReport(target, dict(self.counts), self.size, shortfalls)
+        return RestoreReport(target, dict(self.counts), self.size, shortfalls, self.checked, self.removed)

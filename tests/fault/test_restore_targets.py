@@ -1,0 +1,113 @@
+"""Targets that are full, read-only, or cannot hold a name: said in a line, and nothing is written anywhere else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyrsyncbackup_collector.errors import RestoreError
+from pyrsyncbackup_collector.store.archive import write_archive
+from pyrsyncbackup_collector.store.archive_file import archive_file
+from pyrsyncbackup_collector.store.restore import restore
+from pyrsyncbackup_collector.store.restore_report import Reason
+from pyrsyncbackup_collector.store.tar import TarWriter
+
+from tests.support.tree import Contents, comparable, make, read
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+
+ME = {"uid": os.geteuid(), "gid": os.getegid(), "mode": 0o644}
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def some(contents: Contents, count: int, size: int) -> list:
+    made = []
+    for number in range(count):
+        data = os.urandom(size)
+        path = b"%04d" % number
+        made.append(make(path, sha256=contents.add(data), size=size, allocated=size, mtime_s=number, **ME))
+    return made
+
+
+@pytest.mark.parametrize(("count", "size"), [(1500, 4000), (3, 2_000_000)])
+def test_a_full_disk_ends_a_restore_which_goes_on_when_there_is_room(
+    disk: Path, tmp_path: Path, count: int, size: int
+) -> None:
+    contents = Contents()
+    entries = some(contents, count, size)
+    with pytest.raises(RestoreError, match="No space left on device") as full:
+        restore(entries, contents, disk / "out")
+    assert "goes on" in full.value.hint
+    whole = {path.name for path in (disk / "out").iterdir() if not path.name.startswith(".pyrsyncbackup")}
+    assert 0 < len(whole) < count
+    assert all((disk / "out" / name).stat().st_size == size for name in whole), "no half a file"
+
+    subprocess.run(["mount", "-o", "remount,size=32m", disk], check=True)
+    report = restore(entries, contents, disk / "out")
+    assert report.same == len(whole)
+    assert report.complete
+    assert comparable(read(disk / "out", Contents())) == comparable(entries)
+
+
+def test_a_full_disk_leaves_no_half_an_archive(disk: Path) -> None:
+    contents = Contents()
+    with pytest.raises(RestoreError, match="No space left on device"), archive_file(disk / "out.tar") as sink:
+        write_archive(some(contents, 3, 2_000_000), contents, TarWriter(sink))
+    assert os.listdir(disk) == []
+
+
+def test_a_read_only_target_is_said(disk: Path) -> None:
+    contents = Contents()
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    with pytest.raises(RestoreError, match="Read-only file system"):
+        restore(some(contents, 1, 1), contents, disk)
+    with pytest.raises(RestoreError, match="Read-only file system"):
+        restore(some(contents, 1, 1), contents, disk / "new")
+    with pytest.raises(RestoreError, match="Read-only file system"), archive_file(disk / "out.tar"):
+        pytest.fail("it was opened")
+
+
+@pytest.fixture
+def narrow(tmp_path: Path) -> Iterator[Path]:
+    """A file system for Windows: no colons, no names that are not text, no owners and no modes."""
+    image, place = tmp_path / "image", tmp_path / "narrow"
+    place.mkdir()
+    with open(image, "wb") as file:
+        file.truncate(16 << 20)
+    subprocess.run(["mkfs.ntfs", "-F", "-Q", image], check=True, capture_output=True)
+    mount = ["mount", "-t", "ntfs-3g", "-o", "loop,windows_names,umask=077", image, place]
+    subprocess.run(mount, check=True, capture_output=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.mark.skipif(not shutil.which("ntfs-3g"), reason="needs ntfs-3g")
+def test_names_that_the_target_cannot_hold_are_told_and_the_rest_is_there(narrow: Path) -> None:
+    target = narrow / "out"
+    contents = Contents()
+    names = [b"a:colon", b"bytes \xff", b"end.", b"plain", "zürich".encode()]
+    entries = [make(name, sha256=contents.add(name), size=len(name), allocated=4096, **ME) for name in names]
+
+    report = restore(entries, contents, target)
+
+    assert {path.name: path.read_text() for path in target.iterdir()} == {"plain": "plain", "zürich": "zürich"}
+    told = {path: each.reason for each in report.shortfalls for path, _ in each.examples if each.reason.missing}
+    assert told == dict.fromkeys((b"a:colon", b"bytes \xff", b"end."), Reason.FAILED)
+    assert not report.complete

@@ -1,0 +1,160 @@
+"""`restore` as it is typed: where to, what is chosen, what is said, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyrsyncbackup_collector import cli
+
+from tests.support.estate import Content, Estate
+
+FILES = {
+    b"etc/hosts": Content(b"127.0.0.1 localhost\n"),
+    b"etc/nginx/conf.d/site.conf": Content(b"server {}\n"),
+    b"etc/nginx/nginx.conf": Content(b"events {}\n"),
+    b"etc/nginx/odd \x1b[2J": Content(b"odd"),
+}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    estate = Estate(tmp_path)
+    estate.pull("web1", "etc", FILES)
+    estate.close()
+    (tmp_path / "collector.toml").write_text('store = "store"\ncatalog = "catalog.sqlite"\n')
+    monkeypatch.setenv("PYRSYNCBACKUP_CONFIG", str(tmp_path / "collector.toml"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def files(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+def run(*words: str, code: int = 0) -> None:
+    assert cli.run(["restore", "web1/etc", *words]) == code
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["etc/hosts"], {"etc/hosts"}),
+        (["/etc/hosts", "*.conf"], {"etc/hosts", "etc/nginx/conf.d/site.conf", "etc/nginx/nginx.conf"}),
+        (["etc/nginx/*.conf"], {"etc/nginx/nginx.conf"}),
+        (["--exclude", "nginx"], {"etc/hosts"}),
+        (["etc/nginx", "--exclude", "odd*", "--exclude", "/etc/nginx/conf.d/"], {"etc/nginx/nginx.conf"}),
+    ],
+)
+def test_what_is_chosen_is_restored(here: Path, words: list[str], expected: set[str]) -> None:
+    run(*words, "--to", "out")
+    assert files(here / "out") == expected
+
+
+def test_what_matches_nothing_is_told_before_anything_is_done(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("etc/hosts", "*.cnf", "--to", "out", code=4)
+    assert capsys.readouterr().err.startswith("error: nothing in the snapshot matches *.cnf\n")
+    run("etc/host", "--to", "out", code=4)
+    assert "did you mean /etc/hosts?" in capsys.readouterr().err
+    run("a[", "--to", "out", code=2)
+    assert not (here / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--to", "out", "--tar", "out.tar"],
+        ["--tar", "out.tar", "--check"],
+        ["--zip", "out.zip", "--overwrite", "older"],
+        ["--tar", "-", "--json"],
+        ["--to", "out", "--overwrite", "sometimes"],
+    ],
+)
+def test_what_makes_no_sense_is_refused(here: Path, words: list[str]) -> None:
+    run(*words, code=2)
+    assert not any((here / name).exists() for name in ("out", "out.tar", "out.zip"))
+
+
+def test_a_second_run_says_what_is_there_already(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("--to", "out", "--check")
+    assert "4 files read back from the disk" in capsys.readouterr().out
+    (here / "out" / "etc" / "hosts").write_text("mine")
+    run("--to", "out", "--json", code=13)
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["same"], shown["restored"], shown["complete"]) == (5, {"dir": 1}, False) or shown["same"] >= 5
+    assert [each["examples"][0]["path"] for each in shown["shortfalls"] if each["missing"]] == ["etc/hosts"]
+    run("--to", "out", "--overwrite", "always")
+    assert (here / "out" / "etc" / "hosts").read_bytes() == FILES[b"etc/hosts"].data
+    assert "replaced what was there: etc/hosts" in capsys.readouterr().out
+
+
+def test_a_plan_is_shown_and_nothing_is_done(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--to", "out"], ["--tar", "out.tar"]):
+        run("--dry-run", *words)
+        shown = capsys.readouterr().out
+        assert "make      etc/nginx/nginx.conf\n" in shown
+        assert "etc/nginx/odd \\x1b[2J\n" in shown
+        assert "make 7; 43 B to write. Nothing was done.\n" in shown
+    run("etc/hosts", "--dry-run", "--to", "out", "--json")
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert [(each["path"], each["action"]) for each in plan] == [("etc", "make"), ("etc/hosts", "make")]
+    assert not (here / "out").exists()
+
+
+def test_archives_are_files_that_replace_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("--tar", "out.tar")
+    with tarfile.open("out.tar") as archive:
+        assert {each.name for each in archive if each.isfile()} == {os.fsdecode(path) for path in FILES}
+    run("--zip", "out.zip", "*.conf")
+    assert {name for name in zipfile.ZipFile("out.zip").namelist() if not name.endswith("/")} == {
+        "etc/nginx/conf.d/site.conf",
+        "etc/nginx/nginx.conf",
+    }
+    before = (here / "out.tar").read_bytes()
+    run("--tar", "out.tar", "etc/hosts", code=12)
+    assert "is there already" in capsys.readouterr().err
+    assert (here / "out.tar").read_bytes() == before
+    run("--tar", "out.tar", "etc/hosts", "--overwrite", "always")
+    assert (here / "out.tar").read_bytes() != before
+    run("--tar", "nowhere/out.tar", code=12)
+
+
+def test_an_archive_on_standard_output_is_alone_there(here: Path) -> None:
+    command = [sys.executable, "-m", "pyrsyncbackup_collector", "restore", "web1/etc", "--tar", "-"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    assert b"restored web1/etc@000001" in done.stderr
+    listed = subprocess.run(["tar", "-tf", "-"], input=done.stdout, capture_output=True, check=True)
+    assert b"etc/nginx/nginx.conf\n" in listed.stdout
+    zipped = subprocess.run([*command[:-2], "--zip", "-"], capture_output=True, check=True)
+    (here / "piped.zip").write_bytes(zipped.stdout)
+    assert zipfile.ZipFile(here / "piped.zip").testzip() is None
+
+
+def test_an_archive_is_nothing_for_a_terminal(here: Path) -> None:
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "pyrsyncbackup_collector", "restore", "web1/etc", "--tar", "-"]
+    done = subprocess.run(command, stdout=slave, stderr=subprocess.PIPE, text=True)
+    os.close(slave)
+    os.close(master)
+    assert done.returncode == 2
+    assert "nothing for a terminal" in done.stderr
+
+
+def test_a_damaged_content_is_named_and_the_exit_code_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place in (here / "store" / "objects").glob("*/*"):
+        if place.stat().st_size and b"localhost" in subprocess.run(["zstd", "-dc", place], capture_output=True).stdout:
+            place.unlink()
+    for words in (["--to", "out"], ["--tar", "out.tar"], ["--zip", "out.zip"]):
+        run(*words, code=13)
+        assert "1 entry: no sound content in the store: etc/hosts" in capsys.readouterr().out
+    with tarfile.open("out.tar") as archive:
+        assert "etc/hosts" not in archive.getnames()
