@@ -25,6 +25,8 @@ from pyrsyncbackup_agent.settings import Restore
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._-]{0,199}")
 # Behind the name of a restore that is not complete.
 PARTIAL: Final = ".partial"
+# What is ours inside one, and gone when it is complete: the directory of files on their way, links on theirs.
+_OURS: Final = b".pyrsyncbackup-push-"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -37,12 +39,15 @@ class Receiving:
     _parent: int
 
     def finish(self) -> Path:
-        """All of it arrived: give links their targets back and the directory its name. Raise RestoreRefused."""
+        """All of it arrived: remove what is ours, give links their targets and the directory its name.
+
+        Raise RestoreRefused.
+        """
         name = self.directory.name
         try:
             partial = os.open(name + PARTIAL, _DIRECTORY, dir_fd=self._parent)
             try:
-                _unmunge(partial)
+                _complete(partial)
             finally:
                 os.close(partial)
             os.rename(name + PARTIAL, name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
@@ -76,7 +81,9 @@ class Restores:
         try:
             with contextlib.ExitStack() as stack:
                 parent, target = self._open(name, stack)
-                daemon = receive(self._rsync, target, run)
+                arriving = _OURS + secrets.token_hex(8).encode()
+                os.mkdir(arriving, 0o700, dir_fd=target)
+                daemon = receive(self._rsync, target, arriving.decode(), run)
                 stack.callback(daemon.close, 0)
                 yield Receiving(daemon, self._settings.directory / name, parent)
         finally:
@@ -113,19 +120,75 @@ def _exists(name: str, parent: int) -> bool:
     return True
 
 
-def _unmunge(top: int) -> None:
-    """Give every link below the open directory its own target; names are taken one by one, none is followed."""
-    for _, directories, files, directory in os.fwalk(b".", follow_symlinks=False, dir_fd=top):
-        before = os.fstat(directory)
-        for name in (*directories, *files):
-            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if not stat.S_ISLNK(status.st_mode):
+def _complete(top: int) -> None:
+    """Remove what is ours below the open directory, and give every link its own target.
+
+    Nobody else writes there by now. Names are taken one by one and no link is followed; directories that their owner
+    may not change are opened to him for the time. Of any depth: one descriptor, and the names on the way back.
+    """
+    current = os.dup(top)
+    try:
+        pending = [_tidy(current)]
+        while pending:
+            if not pending[-1]:
+                pending.pop()
+                if pending:
+                    current = _replaced(current, os.open(b"..", _DIRECTORY, dir_fd=current))
                 continue
-            target = os.readlink(name, dir_fd=directory)
-            if target.startswith(MUNGED):
-                draft = b".pyrsyncbackup-" + secrets.token_hex(8).encode()
-                os.symlink(target[len(MUNGED) :], draft, dir_fd=directory)
-                times = (status.st_atime_ns, status.st_mtime_ns)
-                os.utime(draft, ns=times, dir_fd=directory, follow_symlinks=False)
-                os.rename(draft, name, src_dir_fd=directory, dst_dir_fd=directory)
-        os.utime(directory, ns=(before.st_atime_ns, before.st_mtime_ns))
+            current = _replaced(current, os.open(pending[-1].pop(), _DIRECTORY, dir_fd=current))
+            pending.append(_tidy(current))
+    finally:
+        os.close(current)
+
+
+def _replaced(old: int, new: int) -> int:
+    os.close(old)
+    return new
+
+
+def _tidy(directory: int) -> list[bytes]:
+    """Do it in the one open directory; the names of directories in it."""
+    before = os.fstat(directory)
+    below: list[bytes] = []
+    links: list[tuple[bytes, os.stat_result]] = []
+    ours: list[bytes] = []
+    for name in map(os.fsencode, os.listdir(directory)):
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if name.startswith(_OURS):
+            ours.append(name)
+        elif stat.S_ISDIR(status.st_mode):
+            below.append(name)
+        elif stat.S_ISLNK(status.st_mode) and os.readlink(name, dir_fd=directory).startswith(MUNGED):
+            links.append((name, status))
+    if not ours and not links:
+        return below
+    os.fchmod(directory, stat.S_IMODE(before.st_mode) | 0o700)
+    for name in ours:
+        _remove(name, directory)
+    for name, status in links:
+        _unmunge(name, status, directory)
+    os.fchmod(directory, stat.S_IMODE(before.st_mode))
+    os.utime(directory, ns=(before.st_atime_ns, before.st_mtime_ns))
+    return below
+
+
+def _unmunge(name: bytes, status: os.stat_result, directory: int) -> None:
+    target = os.readlink(name, dir_fd=directory)
+    draft = _OURS + secrets.token_hex(8).encode()
+    os.symlink(target[len(MUNGED) :], draft, dir_fd=directory)
+    os.utime(draft, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=directory, follow_symlinks=False)
+    os.rename(draft, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def _remove(name: bytes, directory: int) -> None:
+    """A link, or a directory that holds files only."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except IsADirectoryError:
+        inside = os.open(name, _DIRECTORY, dir_fd=directory)
+        try:
+            for each in os.listdir(inside):
+                os.unlink(each, dir_fd=inside)
+        finally:
+            os.close(inside)
+        os.rmdir(name, dir_fd=directory)

@@ -83,14 +83,16 @@ def configuration(root_fd: int, rules_fd: int, uid: int) -> str:
     return _text([*allowed, *_staying(uid), f"[{MODULE}]", *module])
 
 
-def receiving(target_fd: int, uid: int) -> str:
+def receiving(target_fd: int, arriving: str, uid: int) -> str:
     """Return rsyncd.conf that takes a restore into the directory that is open as `target_fd`.
 
-    Links are munged: none that is sent leads anywhere while rsync writes.
+    Links are munged: none that is sent leads anywhere while rsync writes. Files grow in the directory `arriving` of it:
+    what a killed rsync leaves is there, and nowhere among what was restored.
     """
     allowed = ["read only = no", "write only = yes", "munge symlinks = yes", "incoming chmod = ug-s"]
     refusing = _refusing(RECEIVING_OPTIONS)
-    return _text([*allowed, refusing, *_staying(uid), f"[{MODULE}]", f"path = /proc/self/fd/{target_fd}"])
+    module = [f"path = /proc/self/fd/{target_fd}", f"temp dir = {arriving}"]
+    return _text([*allowed, refusing, *_staying(uid), f"[{MODULE}]", *module])
 
 
 def _refusing(allowed: tuple[str, ...]) -> str:
@@ -137,11 +139,14 @@ def serve(rsync: str, root: Root, rules: Rules, directory: Path) -> Daemon:
         return Daemon(rsync, config, (root_fd, rules_file.fileno()))
 
 
-def receive(rsync: str, target_fd: int, directory: Path) -> Daemon:
-    """Start a daemon that takes a restore into an open directory; `directory` as in `serve`. Raise RsyncFailed."""
+def receive(rsync: str, target_fd: int, arriving: str, directory: Path) -> Daemon:
+    """Start a daemon that takes a restore into an open directory, whose directory `arriving` is for files on their way.
+
+    `directory` as in `serve`. Raise RsyncFailed.
+    """
     directory.mkdir(mode=0o700)
     config = directory / "rsyncd.conf"
-    config.write_text(receiving(target_fd, os.geteuid()))
+    config.write_text(receiving(target_fd, arriving, os.geteuid()))
     return Daemon(rsync, config, (target_fd,))
 
 

@@ -91,9 +91,8 @@ def test_a_host_that_does_not_allow_it_refuses(tmp_path: Path, sandbox: Sandbox)
     with RunningAgent(tmp_path / "agent") as agent, contextlib.closing(connect(agent)) as client:
         with pytest.raises(RestoreError) as caught:
             send(tmp_path / "source", client.push("one"), sandbox)
-        assert caught.value.cause == (
-            "web1: restore: this host takes none (allow it there in agent.toml: [restore] enabled = true)"
-        )
+        assert caught.value.cause == "web1: restore: this host takes none"
+        assert caught.value.hint == "allow it there in agent.toml: [restore] enabled = true"
         assert not (tmp_path / "agent" / "state" / "restore").exists()
 
 

@@ -123,9 +123,8 @@ def test_health_and_reflection_answer_on_the_same_port(agent: RunningAgent) -> N
 
 
 def test_what_is_not_there_yet_says_so(agent: RunningAgent) -> None:
-    with agent.channel() as channel, agent.stub() as stub:
+    with agent.channel() as channel:
         for call in (
-            lambda: list(stub.Push(iter([pb.PushRequest()]))),
             lambda: relay_pb2_grpc.RelayServiceStub(channel).ListPeers(relay_pb2.ListPeersRequest()),
             lambda: list(relay_pb2_grpc.RelayServiceStub(channel).Connect(iter([relay_pb2.ConnectRequest()]))),
         ):
