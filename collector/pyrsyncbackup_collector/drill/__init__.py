@@ -1,0 +1,1 @@
+"""Restore drills: what is kept is restored, compared, and tried out, before anybody needs it."""

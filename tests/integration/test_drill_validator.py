@@ -1,0 +1,168 @@
+"""Validators in their sandbox: real programs on restored trees, and what a hostile host could name instead."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from pyrsyncbackup_collector.drill import validator
+from pyrsyncbackup_collector.drill.validator import FAILED, PASSED, TIMED_OUT, Validation, run
+from pyrsyncbackup_collector.errors import Cancelled
+from pyrsyncbackup_collector.pull.cancel import Cancel
+
+from tests.support.anybody import let_through
+
+NGINX = ("nginx", "-t", "-c", "{root}/etc/nginx/nginx.conf")
+DIRECTORIES = ("/run", "/var/lib/nginx", "/var/log/nginx")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """An nginx that includes a file by its absolute path, listens on port 80, and runs as a user of its host."""
+    nginx = tmp_path / "tree" / "etc" / "nginx"
+    nginx.mkdir(parents=True)
+    (nginx / "nginx.conf").write_text(
+        "user www;\nevents {}\nhttp { access_log /var/log/nginx/a.log; include /etc/nginx/site.conf; }\n"
+    )
+    (nginx / "site.conf").write_text("server { listen 80; root /var/www; }\n")
+    (tmp_path / "tree" / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\nwww:x:33:33::/:/bin/false\n")
+    (tmp_path / "tree" / "etc" / "group").write_text("root:x:0:\nwww:x:33:\n")
+    return tmp_path / "tree"
+
+
+def try_out(tree: Path, *command: str, roots: tuple[bytes, ...] = (b"etc",), directories=()) -> Validation:
+    return run(command, tree, roots, directories, Cancel())
+
+
+def test_a_configuration_that_is_right_passes(tree: Path) -> None:
+    found = try_out(tree, *NGINX, directories=DIRECTORIES)
+    assert (found.outcome, found.lines[-1]) == (
+        PASSED,
+        "nginx: configuration file /restored/etc/nginx/nginx.conf test is successful",
+    )
+
+
+def test_one_that_is_wrong_fails_and_says_where(tree: Path) -> None:
+    (tree / "etc" / "nginx" / "site.conf").write_text("server { listn 80; }\n")
+    found = try_out(tree, *NGINX, directories=DIRECTORIES)
+    assert found.outcome == FAILED
+    assert any('unknown directive "listn" in /etc/nginx/site.conf:1' in line for line in found.lines)
+
+
+def test_sshd_reads_the_keys_that_came_back(tmp_path: Path) -> None:
+    ssh = tmp_path / "tree" / "etc" / "ssh"
+    ssh.mkdir(parents=True)
+    key = ssh / "ssh_host_ed25519_key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    (ssh / "sshd_config").write_text("HostKey /etc/ssh/ssh_host_ed25519_key\nUsePAM no\n")
+    (tmp_path / "tree" / "etc" / "passwd").write_text("sshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n")
+    command = ("sshd", "-t", "-f", "{root}/etc/ssh/sshd_config")
+    assert try_out(tmp_path / "tree", *command, directories=("/run/sshd",)).outcome == PASSED
+    (ssh / "sshd_config").write_text("HostKey /etc/ssh/ssh_host_ed25519_key\nPermitRootLogin perhaps\n")
+    found = try_out(tmp_path / "tree", *command, directories=("/run/sshd",))
+    assert found.outcome == FAILED
+    assert any("perhaps" in line for line in found.lines)
+
+
+def shell(tree: Path, script: str, **more: object) -> Validation:
+    return try_out(tree, "sh", "-c", script, **more)  # type: ignore[arg-type]
+
+
+def test_it_sees_the_restored_files_and_no_file_of_this_machine(tree: Path) -> None:
+    found = shell(tree, "cat /etc/passwd; ls -A / | tr '\\n' ' '; ls /restored; cat /proc/1/environ; ls /root /home")
+    assert "www:x:33:33::/:/bin/false" in found.lines
+    names = next(line.split() for line in found.lines if "restored" in line.split())
+    assert {"root", "home", "srv", "opt", "boot", "mnt", "media", "work"}.isdisjoint(names)
+    hidden = shell(tree, "cat /etc/shadow /etc/hostname", roots=())
+    assert hidden.outcome == FAILED
+    assert all("No such file" in line for line in hidden.lines)
+
+
+def test_it_has_no_network_and_no_rights(tree: Path) -> None:
+    found = shell(tree, "cat /proc/net/dev | tail -n +3 | cut -d: -f1; grep CapEff /proc/self/status; id -u")
+    assert [line.split("\\t")[-1].strip() for line in found.lines] == ["lo", "0000000000000000", "1000"]
+
+
+def test_it_cannot_write_to_what_was_restored(tree: Path) -> None:
+    found = shell(tree, "echo x > /etc/passwd; echo x > /restored/new; touch /usr/x")
+    assert found.outcome == FAILED
+    assert len(found.lines) == 3
+    assert not (tree / "new").exists()
+    assert "www" in (tree / "etc" / "passwd").read_text()
+
+
+def test_a_link_that_leads_out_of_the_tree_shows_nothing(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a secret of this machine")
+    (tree / "etc" / "out").symlink_to(tmp_path / "secret")
+    (tree / "srv").symlink_to(tmp_path)
+    found = shell(tree, "cat /etc/out /restored/etc/out /srv/secret", roots=(b"etc", b"srv"))
+    assert not any("a secret of this machine" in line for line in found.lines)
+
+
+def test_roots_over_the_programs_of_the_system_are_left_out(tree: Path) -> None:
+    (tree / "usr" / "bin").mkdir(parents=True)
+    (tree / "usr" / "bin" / "id").write_text("#!/bin/sh\necho taken over\n")
+    (tree / "usr" / "bin" / "id").chmod(0o755)
+    found = shell(tree, "id -u", roots=(b"", b"usr", b"usr/bin", b"proc", b"restored", b"lib64"))
+    assert (found.outcome, found.lines) == (PASSED, ("1000",))
+
+
+def test_a_flood_of_words_is_cut_and_shown_without_its_tricks(tree: Path) -> None:
+    found = shell(tree, "i=0; while [ $i -lt 5000 ]; do echo line $i; i=$((i+1)); done; printf '\\033[2Jend\\n'")
+    assert len(found.lines) == validator.LINES
+    assert found.lines[-1] == "\\x1b[2Jend"
+
+
+def test_one_that_does_not_end_is_ended(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validator, "SECONDS", 1.0)
+    assert shell(tree, "echo begun; sleep 1000 & sleep 1000").outcome == TIMED_OUT
+    assert "sleep\x001000" not in _processes()
+
+
+def test_processes_without_number_are_held(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validator, "SECONDS", 3.0)
+    shell(tree, "marker() { marker | marker & }; marker; sleep 2")
+    assert "marker" not in _processes()
+
+
+def test_memory_that_it_fills_is_small(tree: Path) -> None:
+    found = shell(tree, "dd if=/dev/zero of=/run/x bs=1M count=100", directories=("/run",))
+    assert found.outcome == FAILED
+    assert any("No space left on device" in line for line in found.lines)
+
+
+def test_it_is_ended_when_stopping_is_asked_for(tree: Path) -> None:
+    cancel = Cancel()
+    cancel.set()
+    with pytest.raises(Cancelled):
+        run(("sleep", "1000"), tree, (), (), cancel)
+
+
+def test_a_program_that_is_not_there_is_known_before(tmp_path: Path) -> None:
+    assert validator.program(("no-such-program", "-t")) is None
+    assert validator.program(("nginx", "-t")) == shutil.which("nginx", path="/usr/sbin")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_it_works_for_a_collector_that_is_not_root(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_through(tmp_path)
+    # This program and its interpreter may lie where only root can go.
+    monkeypatch.setattr(validator, "python", lambda: "/usr/bin/python3")
+    monkeypatch.setattr(validator, "_PORTS", Path(shutil.copy(validator._PORTS, tmp_path)))
+    argv = validator.arguments(NGINX, tree, (b"etc",), DIRECTORIES)
+    other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
+    done = subprocess.run([*other, *argv], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def _processes() -> str:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(path.read_text(errors="replace"))
+        except OSError:
+            continue
+    return "\n".join(found)
