@@ -12,9 +12,10 @@ from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.catalog.rebuild import Rebuilt, rebuild
 from pyrsyncbackup_collector.catalog.reconcile import differences
 from pyrsyncbackup_collector.entry import Entry
-from pyrsyncbackup_collector.errors import CatalogError, CatalogMismatch
+from pyrsyncbackup_collector.errors import CatalogError, CatalogMismatch, StoreDamaged
 from pyrsyncbackup_collector.pull.ledger import ModuleMemory
-from pyrsyncbackup_collector.store.snapshot import Change
+from pyrsyncbackup_collector.store.snapshot import Change, Snapshot
+from pyrsyncbackup_collector.store.store import Store
 from pyrsyncbackup_collector.transport.offer import ModuleOffer, ModuleState
 
 from tests.support.estate import Content, Estate
@@ -183,6 +184,24 @@ def test_a_damaged_manifest_keeps_its_place_and_does_not_stop_the_rest(filled: E
     ]
     assert [one.begin for one in filled.catalog.history("web1", "etc", b"etc/\xff\n")] == [3]
     assert filled.catalog.check_against(filled.store) == []
+
+
+def test_contents_of_a_manifest_that_fails_half_way_are_not_taken_for_known(
+    filled: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their rows are taken back with it; who has the same content later brings them again."""
+    entries = Store.entries
+
+    def broken(store: Store, snapshot: Snapshot, *, verify: bool = False) -> Iterator[Entry]:
+        yield from entries(store, snapshot, verify=verify)
+        if (snapshot.host, snapshot.sequence) == ("web1", 1):
+            raise StoreDamaged("the disk failed")
+
+    monkeypatch.setattr("pyrsyncbackup_collector.catalog.ledger._BATCH", 2)
+    monkeypatch.setattr(Store, "entries", broken)
+    rebuilt = renew(filled)
+    assert [(recorded.host, recorded.sequence) for recorded, _ in rebuilt.damaged][:1] == [("web1", 1)]
+    assert filled.catalog.known([digest(b"0")]) == {digest(b"0"): 1}
 
 
 def test_a_failing_rebuild_leaves_the_old_catalog(filled: Estate, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,194 @@
+"""What changed from one kept snapshot to a later one: in one module, and in the fleet since some time."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Final, NamedTuple
+
+from pyrsyncbackup_collector.catalog import scope, states
+from pyrsyncbackup_collector.catalog.database import Database
+from pyrsyncbackup_collector.catalog.states import Moment
+from pyrsyncbackup_collector.entry import order
+from pyrsyncbackup_collector.store.difference import Kind
+
+# Each row of temp.windows is a pair of snapshots of a module, with nothing kept between them, or as asked for.
+_WINDOWS: Final = """
+    CREATE TEMP TABLE IF NOT EXISTS windows (
+        module_id INTEGER NOT NULL, previous INTEGER NOT NULL, sequence INTEGER NOT NULL
+    )
+"""
+# What the later one has and the earlier one had not, or not so. The first snapshot of a module is no change, so what
+# is there since then (1) is left out, as it is of the index.
+_BEGUN: Final = f"""
+    SELECT window.rowid, new.path, {states.CHANGE} AS kind
+    FROM temp.windows AS window CROSS JOIN versions AS new INDEXED BY versions_begun
+        ON new.module_id = window.module_id AND new.from_seq > window.previous AND new.from_seq <= window.sequence
+       AND new.from_seq > 1 AND (new.until_seq IS NULL OR new.until_seq > window.sequence)
+    LEFT JOIN versions AS old
+        ON old.module_id = window.module_id AND old.path = new.path AND old.from_seq <= window.previous
+       AND (old.until_seq IS NULL OR old.until_seq > window.previous)
+    WHERE kind IS NOT NULL
+"""  # noqa: S608 - constants
+_ENDED: Final = """
+    SELECT window.rowid, old.path FROM temp.windows AS window CROSS JOIN versions AS old INDEXED BY versions_ended
+        ON old.module_id = window.module_id AND old.until_seq > window.previous AND old.until_seq <= window.sequence
+       AND old.from_seq <= window.previous
+    WHERE NOT EXISTS (
+        SELECT 1 FROM versions AS new
+        WHERE new.module_id = window.module_id AND new.path = old.path AND new.from_seq <= window.sequence
+          AND new.from_seq > window.previous AND (new.until_seq IS NULL OR new.until_seq > window.sequence))
+"""
+_RECENT: Final = """
+    SELECT one.module_id, hosts.name, modules.name,
+           (SELECT max(sequence) FROM snapshots AS before
+            WHERE before.module_id = one.module_id AND before.sequence < one.sequence),
+           one.sequence, one.time, one.name, one.entries
+    FROM snapshots AS one JOIN modules ON modules.id = one.module_id JOIN hosts ON hosts.id = host_id
+    WHERE one.time >= ? ORDER BY one.time DESC
+"""
+# Changes read before the rest is left out: some 100 MB, and more than anybody reads.
+MOST: Final = 200_000
+# Windows looked at together, newest first, until there are enough changes.
+_STEP: Final = 2_000
+
+
+class PathChange(NamedTuple):
+    """A path, and how it changed."""
+
+    path: bytes
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotChanges:
+    """What a snapshot brought, by path, against the kept one before it; `first`: there is none, all of it is new.
+
+    `entries` counts all that the snapshot has.
+    """
+
+    host: str
+    module: str
+    snapshot: Moment
+    first: bool
+    entries: int
+    changes: tuple[PathChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Snapshots with changes, newest first; `cut`: there were more than `MOST`, and the older ones were left out."""
+
+    snapshots: tuple[SnapshotChanges, ...]
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeGroup:
+    """The same changes of one module on several hosts; `first`: their first snapshots, with no changes named.
+
+    `begin` and `end` are the times of the first and last of those snapshots.
+    """
+
+    module: str
+    hosts: tuple[str, ...]
+    changes: tuple[PathChange, ...]
+    first: bool
+    begin: float
+    end: float
+
+
+class Changing:
+    """The part of the catalog that knows what changed."""
+
+    _database: Database
+
+    def changes_between(self, host: str, module: str, before: int, after: int) -> list[PathChange]:
+        """How the paths of two kept snapshots of one module differ, in the order of a manifest.
+
+        Any of the two may be the later one.
+        """
+        with self._database.reading() as raw:
+            chosen = scope.places(raw, host, module)
+            if not chosen or before == after:
+                return []
+            window = (chosen[0].id, min(before, after), max(before, after))
+            found = [change for _, change in _read(raw, [window])]
+        if after < before:
+            found = [PathChange(change.path, _REVERSE.get(change.kind, change.kind)) for change in found]
+        return sorted(found, key=lambda change: order(change.path))
+
+    def changes_since(
+        self, since: float, host: str | None = None, module: str | None = None, *, most: int = MOST
+    ) -> Changes:
+        """What the snapshots that were taken at or after `since` (seconds since 1970) changed.
+
+        Only snapshots that changed something, or are the first of their module. Names may have wildcards.
+        """
+        found: list[SnapshotChanges] = []
+        count = 0
+        with self._database.reading() as raw:
+            recent = [row for row in raw.execute(_RECENT, (since,)) if scope.matches(row[1], row[2], host, module)]
+            for start in range(0, len(recent), _STEP):
+                batch = recent[start : start + _STEP]
+                changed: dict[int, list[PathChange]] = defaultdict(list)
+                # One without a snapshot before it makes a window that holds nothing, so that numbers stay those here.
+                for number, change in _read(raw, [(row[0], row[3] or row[4], row[4]) for row in batch]):
+                    changed[number].append(change)
+                    count += 1
+                for number, (_, host_name, module_name, previous, *moment, entries) in enumerate(batch, 1):
+                    if number in changed or previous is None:
+                        paths = tuple(sorted(changed.get(number, ())))
+                        first = previous is None
+                        found.append(SnapshotChanges(host_name, module_name, Moment(*moment), first, entries, paths))
+                if count >= most:
+                    return Changes(tuple(found), start + _STEP < len(recent))
+        return Changes(tuple(found), False)
+
+
+_REVERSE: Final[dict[Kind, Kind]] = {"added": "removed", "removed": "added"}
+
+
+def _read(raw: sqlite3.Connection, windows: Iterable[tuple[int, int, int]]) -> Iterator[tuple[int, PathChange]]:
+    """The changes of windows (module, previous, sequence), each with its window's place among them, from 1."""
+    raw.execute(_WINDOWS)
+    raw.execute("DELETE FROM temp.windows")
+    raw.executemany("INSERT INTO temp.windows VALUES (?, ?, ?)", windows)
+    for number, path, kind in raw.execute(_BEGUN):
+        yield number, PathChange(path, kind)
+    for number, path in raw.execute(_ENDED):
+        yield number, PathChange(path, "removed")
+
+
+def grouped(snapshots: Iterable[SnapshotChanges]) -> list[ChangeGroup]:
+    """The changes of many hosts, paths together that changed alike on the same hosts; newest first."""
+    hosts: dict[tuple[str, Kind | None, bytes], dict[str, None]] = defaultdict(dict)
+    times: dict[tuple[str, Kind | None, bytes], tuple[float, float]] = {}
+    for one in snapshots:
+        keys: list[tuple[str, Kind | None, bytes]] = [(one.module, change.kind, change.path) for change in one.changes]
+        if one.first:
+            keys = [(one.module, None, b"")]
+        time = one.snapshot.time
+        for key in keys:
+            hosts[key][one.host] = None
+            begin, end = times.get(key, (time, time))
+            times[key] = (min(begin, time), max(end, time))
+    together: dict[tuple[str, bool, tuple[str, ...]], list[tuple[str, Kind | None, bytes]]] = defaultdict(list)
+    for key, names in hosts.items():
+        together[key[0], key[1] is None, tuple(sorted(names))].append(key)
+    groups = [_group(names, keys, times) for (_, _, names), keys in together.items()]
+    return sorted(groups, key=lambda group: (-group.end, group.module, group.hosts))
+
+
+def _group(
+    hosts: tuple[str, ...],
+    keys: list[tuple[str, Kind | None, bytes]],
+    times: dict[tuple[str, Kind | None, bytes], tuple[float, float]],
+) -> ChangeGroup:
+    changes = sorted((PathChange(path, kind) for _, kind, path in keys if kind), key=lambda one: order(one.path))
+    spans = [times[key] for key in keys]
+    begin, end = min(map(itemgetter(0), spans)), max(map(itemgetter(1), spans))
+    return ChangeGroup(keys[0][0], hosts, tuple(changes), keys[0][1] is None, begin, end)
