@@ -1,0 +1,141 @@
+"""The chore `replicate`: one round for each second copy that is asked for, or due; one that fails stops no other.
+
+A copy's own rules remove nothing while the clock is doubtful, of a module that is frozen, or what is pinned here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any, Final
+
+from pyrsyncbackup_collector import logs
+from pyrsyncbackup_collector.catalog.copies import CopyView
+from pyrsyncbackup_collector.config import Config, CopyConfig
+from pyrsyncbackup_collector.config.copies import where
+from pyrsyncbackup_collector.copies import opening
+from pyrsyncbackup_collector.copies.form import Held
+from pyrsyncbackup_collector.copies.replicate import Replication, Rules
+from pyrsyncbackup_collector.copies.report import Round
+from pyrsyncbackup_collector.copies.thinning import Keeping
+from pyrsyncbackup_collector.daemon.chore import Work
+from pyrsyncbackup_collector.daemon.retention import check_clock
+from pyrsyncbackup_collector.errors import BackupError, Cancelled, ClockDoubtful, NotFound, StoreError, UsageError
+from pyrsyncbackup_collector.store.retention import Candidate, decide
+from pyrsyncbackup_collector.store.snapshot import COMPLETE, PARTIAL
+
+# A copy that failed is tried again at the next look, however seldom it is due otherwise.
+_SOON: Final = 1.0
+
+
+def replicate(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Do the copies in `names`; without, those that are due by the configuration. `full`: look through all of them."""
+    if not work.config.copies:
+        raise UsageError(
+            "no second copy is configured",
+            "add a [[copy]] to the configuration, and reload a running daemon: `systemctl reload pyrsyncbackup`",
+        )
+    chosen = _chosen(work, options.get("names"))
+    failed: list[BackupError] = []
+    documents: dict[str, dict[str, Any]] = {}
+    for copy in chosen:
+        began = work.parts.clock.now()
+        with logs.bind(copy=copy.name):
+            try:
+                done = _round(work, copy, bool(options.get("full")), began)
+            except Cancelled:
+                raise
+            except BackupError as error:
+                work.parts.catalog.copy_failed(copy.name, where(copy.to), began, error)
+                logs.get().warning("copy failed", cause=error.cause)
+                failed.append(error)
+                continue
+            documents[copy.name] = done.document()
+            work.parts.catalog.copy_done(copy.name, where(copy.to), began, documents[copy.name])
+            _tell(done)
+    if failed:
+        raise failed[0]
+    keys = ("snapshots", "objects", "size", "removed", "problems")
+    return {key: sum(document[key] for document in documents.values()) for key in keys} | {"copies": documents}
+
+
+def _tell(done: Round) -> None:
+    for what, why in done.left_out:
+        logs.get().error("not copied", what=what, cause=why)
+    for what, why in done.lost:
+        logs.get().error("lost in the copy", what=what, cause=why)
+
+
+def _round(work: Work, copy: CopyConfig, full: bool, now: float) -> Round:
+    store = work.parts.store
+    seal = opening.seal(work.config, copy)
+    with closing(opening.open_target(work.config, copy, work.cancel.check, work.cancel.wait)) as target:
+        pull = f"copy-{copy.name}"
+        store.discard_incoming(pull)
+        try:
+            keep = _keeping(work, copy, now)
+            rules = Rules(copy.hosts, copy.modules, keep, str(copy.keep or ""), copy.recheck, full=full)
+            stage = store.incoming(pull)
+            return Replication(
+                store, target, seal, rules, stage, now, check=work.cancel.check, tell=_telling(work, copy)
+            ).run()
+        finally:
+            store.discard_incoming(pull)
+
+
+def _telling(work: Work, copy: CopyConfig) -> Any:
+    return lambda phase, done, total: work.tell(f"{copy.name}: {phase}", done, total)
+
+
+def _keeping(work: Work, copy: CopyConfig, now: float) -> Keeping | None:
+    """The copy's own retention; None where it keeps all that ever came, or in this round removes nothing."""
+    rules = copy.keep
+    if rules is None:
+        return None
+    try:
+        check_clock(work.parts)
+    except ClockDoubtful as doubt:
+        logs.get().warning("copy not thinned out", cause=doubt.cause, next=doubt.hint)
+        return None
+    frozen = {(one.host, one.module) for one in work.parts.catalog.retained() if one.frozen is not None}
+
+    def stays(host: str, module: str, held: Sequence[Held]) -> set[int]:
+        if (host, module) in frozen:
+            return {one.sequence for one in held}
+        try:
+            pins = work.parts.store.pins(host, module)
+        except StoreError:
+            return {one.sequence for one in held}  # nobody can tell what is pinned
+        found = [
+            Candidate(one.sequence, one.time, COMPLETE if one.complete else PARTIAL, pins.get(one.sequence))
+            for one in held
+        ]
+        return {decision.snapshot.sequence for decision in decide(found, rules, now) if decision.keep}
+
+    return stays
+
+
+def _chosen(work: Work, names: Sequence[str] | None) -> list[CopyConfig]:
+    if names:
+        return [named(work.config, name) for name in names]
+    known = {view.name: view for view in work.parts.catalog.copies()}
+    now = work.parts.clock.now()
+    return [copy for copy in work.config.copies if is_due(copy, known.get(copy.name), now)]
+
+
+def named(config: Config, name: str) -> CopyConfig:
+    """The copy of that name; NotFound names those that there are."""
+    found = config.copy(name)
+    if found is None:
+        names = ", ".join(copy.name for copy in config.copies) or "none"
+        raise NotFound(f"no second copy is called {name}", f"configured: {names}")
+    return found
+
+
+def is_due(copy: CopyConfig, view: CopyView | None, now: float) -> bool:
+    """Whether it is time for a round; one that failed is always due."""
+    if copy.every is None:
+        return False
+    if view is None or view.failure is not None or view.tried > now:
+        return True
+    return now >= view.tried + copy.every - _SOON

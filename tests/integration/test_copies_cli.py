@@ -1,0 +1,296 @@
+"""The commands about second copies, as an administrator types them, and the chore behind them."""
+
+import contextlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from pyrsyncbackup_collector import cli
+from pyrsyncbackup_collector.catalog import Catalog
+from pyrsyncbackup_collector.catalog.copies import CopyView
+from pyrsyncbackup_collector.config import load
+from pyrsyncbackup_collector.daemon.copying import is_due
+from pyrsyncbackup_collector.store.store import Store
+
+from tests.support import copies
+from tests.support.estate import Content, Estate
+
+
+class Place:
+    """A collector's directory with a filled store and a configuration."""
+
+    def __init__(self, path):
+        self.path = path
+        path.mkdir()
+        self.file = path / "collector.toml"
+        estate = Estate(path)
+        for host in ("web1", "web2"):
+            estate.pull(host, "etc", {b"etc/hosts": Content(b"of " + host.encode()), b"etc/a": Content(b"a" * 99)})
+        estate.close()
+        self.configure()
+
+    def configure(self, *tables):
+        text = f'store = "{self.path}/store"\ncatalog = "{self.path}/catalog.sqlite"\nsandbox = "off"\n'
+        self.file.write_text(text + "".join(f"[[copy]]\n{table}\n" for table in tables))
+
+    def run(self, *words):
+        return cli.run([*words, "--config", str(self.file)])
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path / "collector")
+
+
+def disk(tmp_path, name="disk2", more=""):
+    return f'name = "{name}"\nto = "{tmp_path}/{name}"\n{more}'
+
+
+def test_a_copy_is_made_filled_shown_and_read_after_everything_else_is_gone(place, tmp_path, capsys, monkeypatch):
+    place.configure(disk(tmp_path))
+    assert place.run("copies", "init", "disk2") == 0
+    assert place.run("replicate") == 0
+    assert "disk2: brought 2 snapshots, 3 objects" in capsys.readouterr().out
+    assert place.run("copies", "--json") == 0
+    (shown,) = json.loads(capsys.readouterr().out)["copies"]
+    assert (shown["state"], shown["behind"], shown["held"]) == ("ok", 0, 2)
+    assert shown["stored_size"] > 0
+    shutil.rmtree(place.path)
+    monkeypatch.delenv("PYRSYNCBACKUP_CONFIG", raising=False)
+    copy = str(tmp_path / "disk2")
+    assert cli.run(["snapshots", "--store", copy, "--json"]) == 0
+    assert [one["host"] for one in json.loads(capsys.readouterr().out)["snapshots"]] == ["web1", "web2"]
+    assert cli.run(["cat", "web1/etc", "etc/hosts", "--store", copy]) == 0
+    assert capsys.readouterr().out == "of web1"
+    assert cli.run(["ls", "web1/etc", "--from", copy]) == 0
+    assert cli.run(["diff", "web1/etc", "web2/etc", "--from", copy]) == 0
+    assert "etc/hosts" in capsys.readouterr().out
+    assert cli.run(["restore", "web2/etc", "--store", copy, "--to", str(tmp_path / "back")]) == 0
+    assert (tmp_path / "back/etc/hosts").read_bytes() == b"of web2"
+
+
+def test_an_encrypted_copy_goes_on_after_the_collector_lost_its_key_for_names(place, tmp_path, capsys):
+    keys = copies.Keys.make(tmp_path)
+    place.configure(disk(tmp_path, "vault", f'encrypt_to = "{keys.public}"'))
+    assert place.run("copies", "init", "vault") == 0
+    assert place.run("replicate", "vault") == 0
+    key = place.path / "copies" / "vault.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    key.unlink()
+    assert place.run("replicate", "vault") == 16
+    assert "copies init vault" in capsys.readouterr().err
+    assert place.run("copies", "init", "vault") == 16
+    assert place.run("copies", "init", "vault", "--identity", str(keys.identity)) == 0
+    capsys.readouterr()
+    assert place.run("replicate", "vault", "--full") == 0
+    assert "brought 0 snapshots, 0 objects" in capsys.readouterr().out
+    assert place.run("snapshots", "--from", "vault") == 16
+    assert place.run("cat", "web1/etc", "etc/hosts", "--from", "vault", "--identity", str(keys.identity)) == 0
+    assert capsys.readouterr().out == "of web1"
+
+
+def test_a_secret_key_that_others_may_read_is_refused(place, tmp_path, capsys):
+    keys = copies.Keys.make(tmp_path)
+    place.configure(disk(tmp_path, "vault", f'encrypt_to = "{keys.public}"'))
+    place.run("copies", "init", "vault")
+    keys.identity.chmod(0o644)
+    capsys.readouterr()
+    assert place.run("snapshots", "--from", "vault", "--identity", str(keys.identity)) == 16
+    said = capsys.readouterr().err
+    assert "may be read by others" in said
+    assert "AGE-SECRET" not in said
+
+
+def test_a_copy_that_fails_is_a_problem_with_since_and_next_step_and_stops_no_other(place, tmp_path, capsys):
+    place.configure(disk(tmp_path, "gone"), disk(tmp_path, "good"))
+    assert place.run("copies", "init", "good") == 0
+    assert place.run("replicate") == 16
+    assert "is its file system mounted?" in capsys.readouterr().err
+    assert place.run("status", "--json") == 14
+    document = json.loads(capsys.readouterr().out)
+    (problem,) = document["problems"]
+    assert (problem["host"], problem["state"]) == ("copy gone", "failing")
+    assert problem["since"]
+    assert "no directory" in problem["cause"]
+    assert problem["hint"]
+    assert [chore["host"] for chore in document["upkeep"]] == ["copy gone", "copy good"]
+    assert place.run("copies", "init", "gone") == 0
+    assert place.run("replicate", "gone") == 0
+    assert place.run("status") == 0
+
+
+def test_a_directory_that_cannot_be_looked_at_is_told_and_stops_no_other(place, tmp_path, capsys):
+    place.configure(disk(tmp_path, "good"), f'name = "odd"\nto = "{tmp_path}/{"x" * 300}"')
+    assert place.run("copies", "init", "good") == 0
+    assert place.run("replicate", "odd", "good") == 16
+    assert "File name too long" in capsys.readouterr().err
+    assert place.run("snapshots", "--from", "good") == 0
+
+
+def test_what_could_not_be_copied_is_named_and_the_command_says_partly(place, tmp_path, capsys):
+    place.configure(disk(tmp_path))
+    place.run("copies", "init", "disk2")
+    for file in (place.path / "store/objects").glob("*/*"):
+        file.chmod(0o600)
+        file.write_bytes(b"rotten")
+    capsys.readouterr()
+    assert place.run("replicate") == 13
+    said = capsys.readouterr().out
+    assert said.count("not copied: web") == 2
+    assert place.run("status") == 14
+    assert "2 snapshots or modules were not copied" in " ".join(capsys.readouterr().out.split())
+
+
+@contextlib.contextmanager
+def estate_of(place):
+    """The place's store and catalog, to be filled."""
+    estate = object.__new__(Estate)
+    with (
+        Store.open(place.path / "store", lock=True) as store,
+        Catalog.open(place.path / "catalog.sqlite", store.id) as catalog,
+    ):
+        estate.store, estate.catalog = store, catalog
+        yield estate
+
+
+def held_by_disk2(place, capsys):
+    """Sequence numbers of the snapshots of web1/etc in the copy."""
+    capsys.readouterr()
+    assert place.run("snapshots", "web1", "--from", "disk2", "--json") == 0
+    return [one["sequence"] for one in json.loads(capsys.readouterr().out)["snapshots"]]
+
+
+def test_a_copy_keeps_what_its_own_rules_say(place, tmp_path, capsys):
+    place.configure(disk(tmp_path, more="keep = { last = 1 }"))
+    place.run("copies", "init", "disk2")
+    with estate_of(place) as estate:
+        for number in range(3):
+            estate.pull("web1", "etc", {b"etc/a": Content(b"%d" % number)})
+    assert place.run("replicate") == 0
+    assert held_by_disk2(place, capsys) == [4]
+    assert place.run("snapshots", "web1", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["snapshots"]) == 4
+
+
+def test_a_copy_keeps_what_is_pinned_and_all_of_a_module_that_is_frozen(place, tmp_path, capsys):
+    place.configure(disk(tmp_path, more="keep = { last = 1 }"))
+    place.run("copies", "init", "disk2")
+    with estate_of(place) as estate:
+        estate.pull("web1", "etc", {b"etc/a": Content(b"2")})
+        estate.store.pin("web1", "etc", 1, "as it was at first")
+    assert place.run("replicate") == 0
+    assert held_by_disk2(place, capsys) == [1, 2]
+    with estate_of(place) as estate:
+        estate.pull("web1", "etc", {b"etc/a": None})
+        estate.catalog.freeze("web1", "etc", 1_790_000_000.0, "it shrank")
+    assert place.run("replicate") == 0
+    assert held_by_disk2(place, capsys) == [1, 2, 3]
+    assert place.run("retention", "resume", "web1/etc") == 0
+    assert place.run("replicate") == 0
+    assert held_by_disk2(place, capsys) == [1, 3]
+
+
+def test_a_clock_that_jumped_removes_nothing_in_a_copy_and_keeps_nothing_from_it(place, tmp_path, capsys):
+    place.configure(disk(tmp_path, more="keep = { last = 1 }"))
+    place.run("copies", "init", "disk2")
+    assert place.run("replicate") == 0
+    with estate_of(place) as estate:
+        estate.pull("web1", "etc", {b"etc/a": Content(b"2")}, time=4_000_000_000.0)
+    assert place.run("replicate") == 0
+    assert held_by_disk2(place, capsys) == [1, 2]
+    assert place.run("retention", "resume", "--clock") == 0
+    assert place.run("replicate") == 0
+    assert held_by_disk2(place, capsys) == [2]
+
+
+def test_names_and_places_that_are_none_are_told(place, tmp_path, capsys):
+    assert place.run("replicate") == 2
+    place.configure(disk(tmp_path))
+    assert place.run("replicate", "nosuch") == 4
+    assert place.run("snapshots", "--from", "nosuch") == 4
+    assert "configured: disk2" in capsys.readouterr().err
+    assert place.run("snapshots", "--from", "ftp://somewhere/") == 2
+    assert place.run("snapshots", "--from", str(tmp_path / "none")) == 16
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('name = "a"\nto = "relative"', "absolute path"),
+        ('name = "a"\nto = "ssh://host/a b"', "is not ssh://USER@HOST:PORT/PATH"),
+        ('name = "a"\nto = "ssh://-oProxyCommand=x/p"', "is not ssh://"),
+        ('name = "a"\nto = "ssh://host/../etc"', "is not ssh://"),
+        ('name = "a"\nto = "s3://bucket"', "`credentials` is missing"),
+        ('name = "a"\nto = "s3://B/x"\ncredentials = "c"', "is not s3://BUCKET/PREFIX"),
+        ('name = "a"\nto = "ftp://x/y"', "neither a directory nor"),
+        ('name = "a"\nto = "/x"\nregion = "eu"', "`region` is for s3:// only"),
+        ('name = "a"\nto = "/x"\nkey = "k"', "`key` is for ssh:// only"),
+        ('name = "a"\nto = "/x"\nencrypt_to = "AGE-SECRET-KEY-1AAAA"', "is a secret key"),
+        ('name = "a"\nto = "/x"\nencrypt_to = "ssh-ed25519 AAAA"', "is not a public key of age"),
+        ('name = "a"\nto = "/x"\nevry = "1d"', 'did you mean "every"'),
+        ('name = "a"\nto = "/x"\n[[copy]]\nname = "a"\nto = "/y"', "the name of another copy already"),
+        ('to = "/x"', "name: is missing"),
+    ],
+)
+def test_a_wrong_copy_in_the_configuration_is_told_with_what_is_right(place, capsys, text, words):
+    place.configure(text)
+    assert place.run("copies") == 3
+    said = capsys.readouterr().err
+    assert words in said
+    assert f"{place.file}:" in said
+
+
+def test_a_copy_is_due_by_its_own_interval_and_soon_after_a_failure(place, tmp_path):
+    place.configure(disk(tmp_path, more='every = "1d"'), disk(tmp_path, "never", 'every = "off"'))
+    config = load(Path(place.file))
+    copy, never = config.copies
+    assert config.rota()["replicate"] == 86400.0
+
+    def seen(tried, failure=None):
+        return CopyView("disk2", "", tried, tried, None, failure, {})
+
+    from pyrsyncbackup_collector.catalog.views import Failure
+
+    assert is_due(copy, None, 1000.0)
+    assert not is_due(never, None, 1000.0)
+    assert not is_due(copy, seen(1000.0), 1000.0 + 3600)
+    assert is_due(copy, seen(1000.0), 1000.0 + 86400)
+    assert is_due(copy, seen(1000.0, Failure("CopyFull", "", "", True)), 1000.0 + 3600)
+    assert is_due(copy, seen(99_000.0), 1000.0)
+
+
+@pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
+def test_verify_proves_a_copy_and_names_what_is_damaged_there(place, tmp_path, capsys, sealed):
+    keys = copies.Keys.make(tmp_path)
+    place.configure(disk(tmp_path, more=f'encrypt_to = "{keys.public}"' if sealed else ""))
+    place.run("copies", "init", "disk2")
+    place.run("replicate")
+    prune_oldest(place)
+    assert place.run("catalog", "rebuild") == 0
+    assert place.run("replicate") == 0
+    words = ["verify", "--from", "disk2", *(["--identity", str(keys.identity)] if sealed else [])]
+    capsys.readouterr()
+    assert place.run(*words, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["objects"], document["manifests"], document["findings"]) == (3, 2, [])
+    first, second, _ = sorted((tmp_path / "disk2/objects").glob("*/*"))
+    first.unlink()
+    second.chmod(0o600)
+    second.write_bytes(second.read_bytes()[:-3])
+    assert place.run(*words) == 15
+    assert place.run("verify", "--json") == 0
+    capsys.readouterr()
+    # It finds what is missing, or has another size; the contents of an encrypted object only its reader can prove.
+    assert place.run("replicate", "--full") == 0
+    if not sealed:
+        assert place.run(*words) == 0
+
+
+def prune_oldest(place):
+    """In the source alone."""
+    with Store.open(place.path / "store", lock=True) as store:
+        old = store.newest("web1", "etc")
+        log = store.log("web1", "etc")
+        log.seal(log.append(log.read(), "prune", 1, file=f"{old.name}.full.zst", manifest=old.digest))
+        (place.path / "store/manifests/web1/etc" / f"{old.name}.full.zst").unlink()
