@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pyrsyncbackup_collector.entry import Entry
+from pyrsyncbackup_collector.entry import CHARACTER_DEVICE, DIRECTORY, SYMLINK, UNKNOWN, Entry, order
 from pyrsyncbackup_collector.store import layout
+from pyrsyncbackup_collector.store.objects import Ingested
 from pyrsyncbackup_collector.store.snapshot import Change
 from pyrsyncbackup_collector.store.store import Store
 
@@ -37,11 +39,11 @@ class Mounted:
         text = "".join(f'{key} = "{folder / name}"\n' for key, name in lines.items())
         (folder / "collector.toml").write_text(text)
 
-    def add(self, content: bytes) -> str:
+    def add(self, content: bytes) -> Ingested:
         path = self.folder / "content"
         path.write_bytes(content)
         with path.open("rb") as file:
-            return self.store.objects.ingest(file.fileno(), 1 << 30).sha256
+            return self.store.objects.ingest(file.fileno(), 1 << 30)
 
     def commit(self, host: str, source: Path) -> list[Entry]:
         """A snapshot of module `files` that holds what `source` does now."""
@@ -73,7 +75,7 @@ class Mounted:
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.end()
-        if self.top.is_mount():
+        if self.top.is_mount() or not os.access(self.top, os.F_OK):
             subprocess.run(["umount", "-l", str(self.top)], check=True)
         self.store.close()
 
@@ -201,6 +203,74 @@ def test_new_snapshots_appear_and_an_unreadable_one_does_not_hide_the_others(mou
     assert (module / names[2] / "hosts").read_text() == "2"
 
 
+def test_odd_entries_are_shown_as_far_as_can_be_and_stop_nothing(mounted: Mounted) -> None:
+    """What a host can send and no file system could hold."""
+    digest = mounted.add(b"x").sha256
+    odd = b"new\nline \x1b[2J"
+    entries = [
+        tree.make(b"d", DIRECTORY, mode=0o755),
+        tree.make(b"d/" + odd, size=1, sha256=digest, mtime_s=2**62, mtime_ns=999_999_999),
+        tree.make(b"d/device", CHARACTER_DEVICE, rdev=(2**40, 2**40)),
+        tree.make(b"d/early", size=1, sha256=digest, mtime_s=-(2**62)),
+        tree.make(b"d/huge", size=2**63 - 1, sha256=digest, allocated=2**63 - 1),
+        tree.make(b"d/larger", size=2**63, sha256=digest),
+        tree.make(b"d/link", SYMLINK, target=b"t" * 9000, size=9000),
+        tree.make(b"d/named", size=1, sha256=digest, xattrs={"user." + "n" * 200: b"v", "user.large": b"v" * 200_000}),
+        tree.make(b"d/owner", size=1, sha256=digest, uid=2**32 - 1, gid=2**32 - 1),
+        tree.make(b"d/unknown", UNKNOWN, error="no"),
+    ]
+    changes = [Change(each.path, each) for each in sorted(entries, key=lambda each: order(each.path))]
+    mounted.store.commit("web1", "files", time=TIME, state="partial", changes=changes, previous=None)
+    mounted.mount()
+    top = os.fsencode(mounted.top / "web1" / "files" / "latest" / "d")
+    assert sorted(os.listdir(top)) == sorted(entry.path[2:] for entry in entries[1:])
+    results = {}
+    for name in os.listdir(top):
+        with contextlib.suppress(OSError):
+            results[name] = os.lstat(top + b"/" + name)
+    assert results[odd].st_mtime == 2**62
+    assert results[b"huge"].st_size == 2**63 - 1
+    assert stat.S_ISREG(results[b"unknown"].st_mode)
+    assert Path(os.fsdecode(top + b"/early")).read_bytes() == b"x"
+    with pytest.raises(OSError, match="Input/output error"):
+        os.readlink(top + b"/link")
+    assert os.getxattr(top + b"/named", "user." + "n" * 200) == b"v"
+    for refused in (b"huge", b"unknown"):
+        with pytest.raises(OSError, match=r"Input/output error|No data available"):
+            Path(os.fsdecode(top + b"/" + refused)).read_bytes()
+    assert mounted.end() == 0
+    assert "Traceback" not in mounted.said()
+    assert "\x1b" not in mounted.said()
+
+
+def test_a_deep_tree_is_walked_to_its_end(mounted: Mounted) -> None:
+    path = b"d"
+    entries = [tree.make(path, DIRECTORY, mode=0o755)]
+    for _ in range(1500):
+        path += b"/" + b"n" * 10
+        entries.append(tree.make(path, DIRECTORY, mode=0o755))
+    changes = [Change(each.path, each) for each in entries]
+    mounted.store.commit("web1", "files", time=TIME, state="complete", changes=changes, previous=None)
+    mounted.mount()
+    found = subprocess.run(
+        ["find", ".", "-type", "d"], cwd=mounted.top / "web1" / "files" / "latest", capture_output=True, check=False
+    )
+    # Beyond the longest path that the kernel passes on, the file system cannot be asked.
+    assert len(found.stdout.splitlines()) > 300
+    assert mounted.end() == 0
+    assert "Traceback" not in mounted.said()
+
+
+def test_what_a_killed_mount_left_is_told_with_the_way_out(mounted: Mounted) -> None:
+    mounted.mount()
+    mounted.end(signal.SIGKILL)
+    argv = [sys.executable, "-m", "pyrsyncbackup_collector", "mount", str(mounted.top)]
+    configuration = ["--config", str(mounted.folder / "collector.toml")]
+    done = subprocess.run([*argv, *configuration], capture_output=True, text=True, check=False)
+    assert done.returncode == 12
+    assert f"next: `umount {mounted.top}` first" in done.stderr
+
+
 def test_a_snapshot_that_is_looked_at_is_kept_from_being_pruned(mounted: Mounted, tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "hosts").write_text("x")
@@ -229,7 +299,7 @@ def test_a_directory_that_cannot_take_it_is_refused(mounted: Mounted, tmp_path: 
     for target, cause in (
         (mounted.top, "it is not empty"),
         (tmp_path / "nowhere", "No such file or directory"),
-        (mounted.top / "file", "Not a directory"),
+        (mounted.top / "file", "it is no directory"),
         (Path("/proc"), "something is mounted there"),
     ):
         argv = [sys.executable, "-m", "pyrsyncbackup_collector", "mount", str(target)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,7 @@ from pyrsyncbackup_collector.errors import BackupError, RestoreError
 
 @app.command(epilog=exit_codes(10, 12), short_help="Show all snapshots as a read-only file system.")
 def mount(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty directory.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty directory.", readable=False)],
     others: Annotated[
         bool, typer.Option("--allow-other", help="All users may look, as far as the files' modes let them.")
     ] = False,
@@ -57,6 +58,14 @@ def _target(directory: Path) -> Path:
             raise RestoreError(f"cannot mount at {name}: something is mounted there", f"`umount {name}` first")
         if next(directory.iterdir(), None) is not None:
             raise RestoreError(f"cannot mount at {name}: it is not empty", "name an empty directory")
+    except NotADirectoryError as error:
+        raise RestoreError(f"cannot mount at {name}: it is no directory", "name an empty directory") from error
     except OSError as error:
-        raise RestoreError(f"cannot mount at {name}: {error.strerror}", f"`mkdir {name}`, or name another") from error
+        raise RestoreError(f"cannot mount at {name}: {error.strerror}", _remedy(error.errno, name)) from error
     return directory.absolute()
+
+
+def _remedy(code: int | None, name: str) -> str:
+    if code == errno.ENOTCONN:
+        return f"`umount {name}` first: whoever had mounted it was killed"
+    return f"`mkdir {name}`, or name another" if code == errno.ENOENT else "name an empty directory"

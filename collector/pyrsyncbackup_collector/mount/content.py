@@ -15,7 +15,7 @@ from typing import IO, Final
 from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.store.objects import ObjectStore
 
-# Up to this size a content is read as a whole (bytes): what is larger is kept in chunks.
+# Up to this size a content is read as a whole (bytes), if it is not kept in chunks, as what is larger mostly is.
 WHOLE: Final = 32 << 20
 # What is held of small contents for those who read them again, in bytes.
 HELD: Final = 128 << 20
@@ -58,7 +58,7 @@ class Contents:
 
     def open(self, entry: Entry) -> Content:
         """The content of a file's entry that has one. Raises StoreDamaged."""
-        if entry.size <= WHOLE:
+        if entry.size <= WHOLE and not entry.chunks:
             return Content(self._whole(entry))
         source = self._objects.open_entry(entry)
         if source.seekable():

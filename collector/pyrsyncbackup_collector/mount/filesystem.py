@@ -31,7 +31,7 @@ from pyrsyncbackup_collector.entry import (
     Entry,
     printable,
 )
-from pyrsyncbackup_collector.errors import BackupError, NotFound, RestoreError
+from pyrsyncbackup_collector.errors import BackupError, NotFound, RestoreError, StoreDamaged
 from pyrsyncbackup_collector.mount.content import Content, Contents
 from pyrsyncbackup_collector.mount.index import Found
 from pyrsyncbackup_collector.mount.snapshots import Opened, Snapshots
@@ -176,6 +176,9 @@ class Past:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
         except BackupError as error:
             self._told(path, error)
+            raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
+        except (OverflowError, ValueError):
+            self._told(path, StoreDamaged("impossible value in the snapshot", "it is what the host had sent"))
             raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
 
     def _exists(self, names: list[str]) -> None:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from typing import Final
 
 from pyrsyncbackup_collector.clock import Clock
-from pyrsyncbackup_collector.errors import NotFound
+from pyrsyncbackup_collector.errors import BackupError, NotFound
 from pyrsyncbackup_collector.mount.index import Index
 from pyrsyncbackup_collector.store.snapshot import Recorded, Snapshot
 from pyrsyncbackup_collector.store.store import Store
@@ -91,7 +91,14 @@ class Snapshots:
                 self._opened.move_to_end(recorded)
                 return found
             number = self._numbers.setdefault(recorded, len(self._numbers) + 1)
-            opened = Opened(self._store, recorded, number)
+            try:
+                opened = Opened(self._store, recorded, number)
+            except BackupError:
+                # Pruned since it was listed is no damage.
+                self._recorded.pop((host, module), None)
+                if name not in self.of_module(host, module):
+                    raise NotFound(f"there is no snapshot {host}/{module}@{name} any more") from None
+                raise
             self._opened[recorded] = opened
             self._make_room()
             return opened
