@@ -259,3 +259,14 @@ def test_an_agent_that_goes_on_after_the_client_is_stopped(connect, agent, monke
     descriptor = near.detach()
     with connect().open("etc") as session, pytest.raises(errors.TransferFailed, match="ended in the middle"):
         session.transfer(1).run(lambda: (descriptor, descriptor))
+
+
+def test_what_begins_while_the_session_is_closed_ends_too(connect, agent):
+    """The thread that fetches begins its transfer while a request to stop closes the session."""
+    session = connect().open("etc")
+    session.close()
+    with pytest.raises(errors.BackupError):
+        next(session.list())
+    ours, theirs = socket.socketpair()
+    with ours, pytest.raises(errors.BackupError):
+        session.transfer(1).run(lambda: (theirs.detach(), os.dup(ours.fileno())))

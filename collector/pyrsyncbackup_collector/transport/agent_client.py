@@ -182,6 +182,15 @@ class AgentClient:
                 pause.wait(_BUSY_PAUSE)
         return Session(self, self._stub, self._list, module, bwlimit, ends)
 
+    def try_push(self, name: str) -> None:
+        """Whether a restore `name` would be taken now: raises what `push` would. Leaves an empty begin of it there."""
+        calls, limit = Calls(self.host, self.timeouts, self.watchdog), self.timeouts.call
+        only = iter((agent_pb2.PushRequest(name=name),))
+        with Stream(calls, lambda: self._stub.Push(only), limit, limit) as stream:
+            # To its end, so that the agent is free for the restore itself.
+            while stream.next() is not None:
+                pass
+
     def push(self, name: str) -> Transfer:
         """The rsync connection for a restore into the host's new directory `name`; `last.directory` is its path."""
         calls = Calls(self.host, self.timeouts, self.watchdog)

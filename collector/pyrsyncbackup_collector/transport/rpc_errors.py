@@ -85,7 +85,9 @@ def _denied(details: str, host: str) -> BackupError:
 
 def _precondition(details: str, host: str) -> BackupError:
     if details.startswith("restore: "):
-        return RestoreError(f"{host}{shown(details)}", "nothing was written there")
+        # "cause (next step)", as agents say it.
+        cause, _, hint = details.removesuffix(")").rpartition(" (") if details.endswith(")") else (details, "", "")
+        return RestoreError(f"{host}{shown(cause)}", shown(hint) or "look at the agent's log on the host")
     if details.startswith("hook failed"):
         return HookFailed(f"{host}{shown(details)}", "run the hook by hand on the host")
     return ModuleNotReady(f"{host}{shown(details)}", "`pyrsyncbackup-agent modules` on the host shows the reason")

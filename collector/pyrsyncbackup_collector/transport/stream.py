@@ -38,7 +38,7 @@ class Calls:
 
     def __init__(self, host: str, timeouts: Timeouts, watchdog: Watchdog) -> None:
         self.host, self.timeouts, self.watchdog = host, timeouts, watchdog
-        self.cancelled = False
+        self.cancelled = self.closed = False
         # Seconds that all of its streams together may still wait for the agent.
         self.waiting_left = timeouts.session
         self.running: set[Stream] = set()
@@ -50,7 +50,8 @@ class Calls:
             stream.cancel()
 
     def close(self) -> None:
-        """End what still runs."""
+        """End what still runs, and what another thread begins just now."""
+        self.closed = True
         for stream in list(self.running):
             stream.close()
 
@@ -70,7 +71,7 @@ class Stream:
         self._allowed = min(limit if open_ else total, calls.waiting_left)
         self._guard: Guard = calls.watchdog.watch(limit, self._allowed, self.call.cancel)
         calls.running.add(self)
-        if calls.cancelled:
+        if calls.cancelled or calls.closed:
             self.call.cancel()
 
     def next(self) -> Any | None:
