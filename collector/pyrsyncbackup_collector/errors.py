@@ -36,11 +36,21 @@ BackupError                 exit 1
 │   ├── StoreReadOnly
 │   ├── CommitOverdue           a commit took longer than its limit (retryable)
 │   └── StoreDamaged            an object, manifest or log that does not fit
+│       └── SnapshotDamaged     the newest snapshot of a module cannot be read
 ├── CatalogError           11
 │   ├── CatalogLocked           (retryable)
+│   ├── CatalogFull             no space for it (retryable)
 │   ├── CatalogDamaged
 │   └── CatalogMismatch         older than the store or of another store: rebuild
 ├── RestoreError           12   the target cannot take it
+├── CopyError              16   a second copy cannot be used
+│   ├── CopyMissing             none there (not mounted, or not made yet)
+│   ├── CopyUnreachable         its server does not answer, or not well (retryable)
+│   ├── CopyRefused             its server or file system does not let us
+│   ├── CopyFull                no space there (retryable)
+│   ├── CopySealed              encrypted, and the key for it is not given
+│   └── CopyDamaged             something in it that does not fit
+├── ClockDoubtful           1   the clock moved: nothing expires by it
 └── Cancelled             130   asked to stop
 """
 
@@ -281,6 +291,20 @@ class StoreDamaged(StoreError):
     """An object, a manifest or a log does not fit."""
 
 
+class SnapshotDamaged(StoreDamaged):
+    """The newest snapshot of a module, with that name and number, cannot be read."""
+
+    def __init__(self, cause: str, name: str, sequence: int) -> None:
+        super().__init__(cause, "`pyrsyncbackup pull` makes a full snapshot in its place")
+        self.name = name
+        self.sequence = sequence
+
+    @property
+    def note(self) -> str:
+        """What is said of the pull that goes on without it."""
+        return f"snapshot {self.name} is damaged: a full one was made in its place"
+
+
 class CatalogError(BackupError):
     """The catalog cannot be used."""
 
@@ -289,6 +313,12 @@ class CatalogError(BackupError):
 
 class CatalogLocked(CatalogError):
     """Another process holds the catalog's lock."""
+
+    retryable = True
+
+
+class CatalogFull(CatalogError):
+    """No space left where the catalog is."""
 
     retryable = True
 
@@ -305,6 +335,44 @@ class RestoreError(BackupError):
     """The target cannot take what is restored."""
 
     exit_code = 12
+
+
+class CopyError(BackupError):
+    """A second copy cannot be used."""
+
+    exit_code = 16
+
+
+class CopyMissing(CopyError):
+    """There is no copy at that place."""
+
+
+class CopyUnreachable(CopyError):
+    """The server of the copy does not answer, or fails at what it is asked."""
+
+    retryable = True
+
+
+class CopyRefused(CopyError):
+    """The server, or the file system, of the copy does not let us."""
+
+
+class CopyFull(CopyError):
+    """No space left for the copy."""
+
+    retryable = True
+
+
+class CopySealed(CopyError):
+    """The copy is encrypted, and the key that is needed is not there."""
+
+
+class CopyDamaged(CopyError):
+    """Something in the copy does not fit."""
+
+
+class ClockDoubtful(BackupError):
+    """The clock moved in a way that would let snapshots expire which should not."""
 
 
 class Cancelled(BackupError):

@@ -32,6 +32,8 @@ OWNERS = {
     "grpc_reflection": {AGENT + "server"},
     "sshtunnel": {COLLECTOR + "transport.ssh_tunnel"},
     "paramiko": {COLLECTOR + "transport.ssh_tunnel"},
+    "obstore": {COLLECTOR + "copies.s3"},
+    "pyrage": {COLLECTOR + "copies.seal"},
     "cronsim": {COLLECTOR + "config.calendar"},
     "peewee": {COLLECTOR + "catalog.database", COLLECTOR + "catalog.tables"},
     # about asks rsync for its version, modules.host asks the package manager; both run nothing but what they name.
@@ -40,6 +42,9 @@ OWNERS = {
         AGENT + "modules.host",
         AGENT + "processes",
         AGENT + "rsyncd",
+        COLLECTOR + "copies.restic_process",
+        COLLECTOR + "copies.rsync_process",
+        COLLECTOR + "drill.validator",
         COLLECTOR + "pull.rsync_process",
         COLLECTOR + "pull.sandbox",
         COLLECTOR + "transport.openssh_process",
@@ -55,12 +60,20 @@ OWNERS = {
         COLLECTOR + "clock",
     },
     "mfusepy": {COLLECTOR + "mount.filesystem"},
-    "zstandard": {COLLECTOR + "mount.index", COLLECTOR + "store.manifest", COLLECTOR + "store.objects"},
+    "pyfastcdc": {COLLECTOR + "store.cutting"},
+    "zstandard": {
+        COLLECTOR + "mount.index",
+        COLLECTOR + "store.manifest",
+        COLLECTOR + "store.objects",
+        COLLECTOR + "store.rehash",
+    },
     # System calls that Python has no name for.
     "ctypes": {
         AGENT + "entries.nearby",
         AGENT + "memory",
         AGENT + "processes",
+        COLLECTOR + "copies.directory",
+        COLLECTOR + "drill.ports",
         COLLECTOR + "pull.landlock",
         COLLECTOR + "store.beneath",
         COLLECTOR + "store.objects",
@@ -82,7 +95,7 @@ STARTS_PROCESSES = {
     "os.execvp",
     "os.execvpe",
 }
-MAY_START_PROCESSES = {AGENT + "key", COLLECTOR + "pull.landlock"}
+MAY_START_PROCESSES = {AGENT + "key", COLLECTOR + "drill.ports", COLLECTOR + "pull.landlock"}
 
 
 @pytest.mark.parametrize("foreign", OWNERS)

@@ -72,7 +72,7 @@ class Scene:
         found = {}
         for entry in self.store.entries(newest, verify=True):
             if entry.type == "file":
-                with self.store.objects.open(entry.sha256) as source:
+                with self.store.objects.open_entry(entry) as source:
                     found[os.fsdecode(entry.path.rpartition(b"/")[2])] = source.read()
         return found
 

@@ -19,8 +19,8 @@ from tests.support.agent import RunningAgent
 from tests.support.collector import RunningCollector
 from tests.support.waiting import until
 
-# The agent finds modules of this very machine too.
-OWN = 'modules = { include = ["data", "nginx", "slow", "none"] }'
+# The agent finds modules of this very machine too: none of these names is one of the catalogue.
+OWN = 'modules = { include = ["data", "shop", "slow", "none"] }'
 QUICK = '[policy]\ncheck = "1s"\npull = "1h"\n'
 
 
@@ -98,10 +98,10 @@ def test_software_that_is_installed_later_appears_by_itself(
 ) -> None:
     with collector.start():
         until(lambda: collector.snapshots("web1", "data"))
-        (tmp_path / "nginx").mkdir()
-        agent.module("nginx", tmp_path / "nginx")
-        until(lambda: collector.snapshots("web1", "nginx"))
-        assert collector.events("modules changed", appeared=["nginx"], gone=[])
+        (tmp_path / "shop").mkdir()
+        agent.module("shop", tmp_path / "shop")
+        until(lambda: collector.snapshots("web1", "shop"))
+        assert collector.events("modules changed", appeared=["shop"], gone=[])
 
 
 def test_a_restart_shifts_nothing_and_pulls_nothing_twice(collector: RunningCollector) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyrsyncbackup import identity
-from pyrsyncbackup_collector.config.model import Config, Limits, PolicySettings, Upkeep
+from pyrsyncbackup_collector.config.model import Config, Limits, PolicySettings, Space, Upkeep
 from pyrsyncbackup_collector.fleet.hosts import Host, Ssh
 from pyrsyncbackup_collector.transport.invitations import own_identity
 
@@ -22,9 +22,11 @@ def make_config(folder: Path, **limits: Any) -> Config:
         catalog=folder / "catalog.sqlite",
         state=folder / "state",
         runtime=folder / "run",
+        mirror_dir=folder / "mirror",
         sandbox="require",
         limits=Limits(**{"connect": "5s", **limits}),
         upkeep=Upkeep(),
+        space=Space(),
         policy=PolicySettings(),
         rules=(),
         hosts=(),

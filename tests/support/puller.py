@@ -67,7 +67,7 @@ class Puller:
 
     def content(self, entry: Entry) -> bytes:
         """Content of a file."""
-        with self.store.objects.open(entry.sha256) as source:
+        with self.store.objects.open_entry(entry) as source:
             return source.read()
 
     def close(self) -> None:

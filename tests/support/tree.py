@@ -14,6 +14,7 @@ import msgspec
 from pyrsyncbackup_collector import entry
 from pyrsyncbackup_collector.entry import Entry, text_or_bytes
 from pyrsyncbackup_collector.errors import StoreDamaged
+from pyrsyncbackup_collector.store.objects import Ingested
 
 TYPES = {
     stat.S_IFREG: entry.FILE,
@@ -32,7 +33,7 @@ class Contents:
     def __init__(self) -> None:
         self.by_digest: dict[str, bytes] = {}
 
-    def add(self, content: bytes) -> str:
+    def add(self, content: bytes) -> str | Ingested:
         digest = hashlib.sha256(content).hexdigest()
         self.by_digest[digest] = content
         return digest
@@ -43,7 +44,8 @@ class Contents:
         except KeyError:
             raise StoreDamaged(f"object {sha256} is missing") from None
 
-    def open_entry(self, entry: Entry) -> BinaryIO:
+    def open_entry(self, entry: Entry, *, whole: bool = False) -> BinaryIO:
+        del whole  # each is one object
         return self.open(entry.sha256)
 
     def read_entry(self, entry: Entry) -> bytes:
@@ -52,6 +54,13 @@ class Contents:
         if len(content) != entry.size or hashlib.sha256(content).hexdigest() != entry.sha256:
             raise StoreDamaged(f"object {entry.sha256} is damaged")
         return content
+
+
+def named(found: str | Ingested) -> dict[str, object]:
+    """The fields of an entry that name a content: its digest, and its list of chunks if it has one."""
+    if isinstance(found, str):
+        return {"sha256": found}
+    return {"sha256": found.sha256, "chunks": found.chunked.list.sha256.hex() if found.chunked else ""}
 
 
 def make(path: bytes, type: str = entry.FILE, **fields: object) -> Entry:
@@ -65,8 +74,8 @@ def make(path: bytes, type: str = entry.FILE, **fields: object) -> Entry:
 
 
 def comparable(entries: Iterable[Entry]) -> list[Entry]:
-    """Without the allocated size, which is the file system's own affair."""
-    return [msgspec.structs.replace(each, allocated=0) for each in entries]
+    """Without the allocated size, which is the file system's own affair, and without the store's lists of chunks."""
+    return [msgspec.structs.replace(each, allocated=0, chunks="") for each in entries]
 
 
 def read(root: Path, contents: Contents) -> Iterator[Entry]:
@@ -87,7 +96,7 @@ def _read(directory: int, prefix: bytes, contents: Contents, inodes: dict[int, b
         if kind == entry.FILE:
             fd = os.open(name, os.O_RDONLY, dir_fd=directory)
             with open(fd, "rb") as file:
-                fields["sha256"] = contents.add(file.read())
+                fields |= named(contents.add(file.read()))
             fields["size"] = status.st_size
             fields["allocated"] = status.st_blocks * 512
         elif kind == entry.SYMLINK:

@@ -49,11 +49,21 @@ class World(Desk):
     def start_host(self) -> None:
         """Start sshd and the agent, and wait until both answer."""
         self.sshd.start()
+        self.start_agent()
+
+    def start_agent(self) -> None:
+        """Start the agent, and wait until it answers."""
         address = self.agent_folder / "run" / "address"
         address.unlink(missing_ok=True)
         self.agent = self.launch("agent.log", *self.agent_command("serve"))
         until(lambda: address.exists() or self.ended(self.agent), PATIENCE, "the agent to start")
         assert address.exists(), (self.folder / "agent.log").read_text()
+
+    def restart_agent(self) -> None:
+        """End the agent and start it with the settings that are written now."""
+        assert self.agent is not None
+        end(self.agent)
+        self.start_agent()
 
     def agent_command(self, *arguments: str) -> list[str]:
         """A command line of the agent's program with this agent's settings."""

@@ -1,6 +1,7 @@
 """The SQLite catalog: history and index of the store, behind functions that return plain values.
 
-`Catalog` is an open one: `ledger` is what pulls need of it, `journal` what happened, `queries` what is asked. The disk
+`Catalog` is an open one: `ledger` is what pulls need of it, `journal` what happened, `queries` what is asked, and for
+questions over hosts and time `finding`, `changing`, `comparing` and `contents`. The disk
 is the truth about snapshots; what is here can be rebuilt from the store (`rebuild`), but for the history of runs.
 """
 
@@ -11,16 +12,39 @@ from pathlib import Path
 from types import TracebackType
 
 from pyrsyncbackup_collector.catalog import migrations
+from pyrsyncbackup_collector.catalog.changing import Changing
+from pyrsyncbackup_collector.catalog.comparing import Comparing
+from pyrsyncbackup_collector.catalog.contents import Contents
+from pyrsyncbackup_collector.catalog.copies import CopyRecords
+from pyrsyncbackup_collector.catalog.damage import DamageTables
 from pyrsyncbackup_collector.catalog.database import BUSY_SECONDS, REBUILD_HINT, Database
+from pyrsyncbackup_collector.catalog.finding import Finding
+from pyrsyncbackup_collector.catalog.garbage import Garbage
 from pyrsyncbackup_collector.catalog.journal import Journal
 from pyrsyncbackup_collector.catalog.ledger import LedgerTables
 from pyrsyncbackup_collector.catalog.queries import Queries
 from pyrsyncbackup_collector.catalog.reconcile import Reconciling
+from pyrsyncbackup_collector.catalog.retention import Retention
+from pyrsyncbackup_collector.catalog.space import Space
 from pyrsyncbackup_collector.clock import Clock, SystemClock
 from pyrsyncbackup_collector.errors import CatalogDamaged, CatalogError, CatalogMismatch
 
 
-class Catalog(LedgerTables, Journal, Queries, Reconciling):
+class Catalog(
+    LedgerTables,
+    DamageTables,
+    Journal,
+    Queries,
+    Finding,
+    Changing,
+    Comparing,
+    Contents,
+    Retention,
+    Reconciling,
+    Garbage,
+    Space,
+    CopyRecords,
+):
     """An open catalog. Safe for threads; each method is one short transaction and raises CatalogError alone.
 
     Close it, or use it in a `with`.

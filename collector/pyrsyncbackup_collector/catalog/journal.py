@@ -169,12 +169,13 @@ class Journal:
         counters: Mapping[str, int] | None = None,
         problems: Iterable[tuple[bytes, str]] = (),
         next_try: float | None = None,
+        note: str = "",
         again: bool = False,
     ) -> None:
         """Close a run with its outcome, and bring the state of its module up to date. A closed one stays as it is.
 
         With `again` it does not: it was given up, and came to its end after all. `problems` are (path, reason); the
-        first thousand are kept, all are counted.
+        first thousand are kept, all are counted. `note` is a sentence about it.
         """
         now = self._clock.now()
         db = self._database.peewee
@@ -184,6 +185,7 @@ class Journal:
             "rsync_code": rsync_code,
             "rsync_tail": _text(rsync_tail[-MAX_TEXT:]),
             "counters": json.dumps(dict(counters or {})),
+            "note": _text(note[:MAX_TEXT]),
             **_failure(error),
         }
         if sequence is not None:

@@ -11,19 +11,22 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import astuple
 from itertools import chain, islice
-from typing import Final
+from typing import Final, TypeVar
 
+from pyrsyncbackup_collector.catalog import damage
 from pyrsyncbackup_collector.catalog.database import REBUILD_HINT, Database
+from pyrsyncbackup_collector.catalog.rest import mark, rest
 from pyrsyncbackup_collector.catalog.tables import CHANGING, CLAIMED, PUBLIC, STALE, UNREADABLE
 from pyrsyncbackup_collector.clock import Clock
 from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.errors import CatalogError, CatalogMismatch
 from pyrsyncbackup_collector.pull.ledger import ModuleMemory, StoredObject
+from pyrsyncbackup_collector.store.chunks import Piece
 from pyrsyncbackup_collector.store.snapshot import Change, Snapshot
 
 # DESIGN section 5: what this host itself sent before, or what is public here and was so where it was sent from.
 _CLAIMABLE: Final = """
-    SELECT objects.sha256 FROM temp.claims AS claim JOIN objects ON objects.sha256 = claim.sha256
+    SELECT objects.sha256, objects.chunks FROM temp.claims AS claim JOIN objects ON objects.sha256 = claim.sha256
     WHERE (? AND claim.public = 1 AND objects.public = 1)
        OR EXISTS (SELECT 1 FROM sent WHERE sent.host_id = ? AND sent.size = objects.size
                                        AND sent.sha256 = objects.sha256)
@@ -39,21 +42,34 @@ _CLAIM: Final = """
     ON CONFLICT (sha256) DO UPDATE SET public = min(public, excluded.public)
 """
 _OBJECT: Final = """
-    INSERT INTO objects (sha256, size, stored_size, public, last_used) VALUES (?, ?, ?, ?, ?)
-    ON CONFLICT (sha256) DO UPDATE SET stored_size = excluded.stored_size, public = max(public, excluded.public),
-                                       last_used = excluded.last_used
+    INSERT INTO objects (sha256, size, stored_size, public, last_used, chunks, part) VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (sha256) DO UPDATE SET
+        stored_size = CASE WHEN excluded.stored_size THEN excluded.stored_size ELSE stored_size END,
+        public = max(public, excluded.public), last_used = excluded.last_used, unnamed_since = NULL,
+        chunks = ifnull(excluded.chunks, chunks), part = min(part, excluded.part)
 """
+# Whether a list of chunks lacks a row: its own, or that of a chunk.
+_LACKING: Final = """
+    SELECT 1 FROM (SELECT ?1 AS needed UNION ALL SELECT chunk FROM chunks WHERE content = ?1)
+    WHERE NOT EXISTS (SELECT 1 FROM objects WHERE sha256 = needed) LIMIT 1
+"""
+# What is used is not garbage, whatever was thought of it.
+_USE: Final = "UPDATE objects SET last_used = ?, unnamed_since = NULL WHERE sha256 = ?"
 _VERSION: Final = """
-    INSERT INTO versions (module_id, path, from_seq, type, mode, size, mtime_s, mtime_ns, sha256, flags)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO versions (module_id, path, from_seq, type, mode, size, mtime_s, mtime_ns, sha256, flags, mark, rest)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 # A file that was sent as private and that its host opened to everyone since.
 MADE_PUBLIC: Final = "UPDATE objects SET public = 1 WHERE sha256 = ? AND public = 0"
 _END_VERSION: Final = """
     UPDATE versions SET until_seq = ? WHERE module_id = ? AND path = ? AND until_seq IS NULL
 """
+_NOT_COMPARED: Final = ("from_seq", "until_seq")
 # Rows built in Python before SQLite gets them: bounds memory, and is past where more helps.
-_CHUNK: Final = 10_000
+_BATCH: Final = 1000
+
+
+Row = TypeVar("Row")
 
 
 class LedgerTables:
@@ -87,30 +103,62 @@ class LedgerTables:
             raw.execute("CREATE TEMP TABLE IF NOT EXISTS claims (sha256 BLOB PRIMARY KEY, public INTEGER NOT NULL)")
             raw.execute("DELETE FROM temp.claims")
             raw.executemany(_CLAIM, ((bytes.fromhex(digest), public) for digest, public in claims))
-            granted: list[tuple[bytes]] = raw.execute(_CLAIMABLE, (share, _find_host(raw, host))).fetchall()
-            _pin(raw, pull, (digest for (digest,) in granted))
+            found = raw.execute(_CLAIMABLE, (share, _find_host(raw, host))).fetchall()
+            # What is not whole has to be sent again.
+            granted = [digest for digest, listed in found if is_whole(raw, listed)]
+            _pin(raw, pull, granted)
             now = self._clock.now()
-            raw.executemany("UPDATE objects SET last_used = ? WHERE sha256 = ?", ((now, row[0]) for row in granted))
-        return {digest.hex() for (digest,) in granted}
+            raw.executemany(_USE, ((now, digest) for digest in granted))
+        return {digest.hex() for digest in granted}
 
     def record_objects(self, pull: str, host: str, objects: Sequence[StoredObject]) -> None:
         """Make objects known, as sent by `host`, and pin them for `pull`. Call after the store's sync."""
         now = self._clock.now()
-        rows = [(bytes.fromhex(each.sha256), each.size, each.stored_size, each.public, now) for each in objects]
-        with self._database.writing() as raw:
+        # Durable: a manifest may be, that the catalog has to learn of again, and its objects must be known then.
+        with self._database.writing(durable=True) as raw:
             host_id = host_row(raw, host)
+            rows = [
+                (bytes.fromhex(each.sha256), each.size, each.stored_size, each.public, now, _list_of(raw, each, now), 0)
+                for each in objects
+            ]
             raw.executemany(_OBJECT, rows)
             raw.executemany("INSERT OR IGNORE INTO sent VALUES (?, ?, ?)", ((host_id, row[1], row[0]) for row in rows))
             _pin(raw, pull, (row[0] for row in rows))
+            damage.heal(raw, now)
+
+    def pin_known(self, pull: str, digests: Collection[str]) -> dict[str, int]:
+        """Pin `digests` for `pull`, objects or not yet; sizes of those that are, whoever sent them."""
+        now = self._clock.now()
+        listed = [bytes.fromhex(digest) for digest in digests]
+        known = {}
+        with self._database.writing() as raw:
+            _pin(raw, pull, listed)
+            for digest in listed:
+                row = raw.execute(_USE + " RETURNING size, chunks", (now, digest)).fetchone()
+                if row and is_whole(raw, row[1]):
+                    known[digest.hex()] = row[0]
+        return known
 
     def known(self, digests: Collection[str]) -> dict[str, int]:
         """Sizes of those of `digests` that are objects with a row, whoever sent them; not who may claim them."""
         known = {}
+        query = "SELECT size, chunks FROM objects WHERE sha256 = ?"
         with self._database.reading() as raw:
             for digest in digests:
-                if row := raw.execute("SELECT size FROM objects WHERE sha256 = ?", (bytes.fromhex(digest),)).fetchone():
+                row = raw.execute(query, (bytes.fromhex(digest),)).fetchone()
+                if row and is_whole(raw, row[1]):
                     known[digest] = row[0]
         return known
+
+    def lists(self, digests: Collection[str]) -> dict[str, str]:
+        """The digest of the list of chunks of those of `digests` that are contents in chunks."""
+        query = "SELECT chunks FROM objects WHERE sha256 = ? AND chunks IS NOT NULL"
+        lists = {}
+        with self._database.reading() as raw:
+            for digest in digests:
+                if row := raw.execute(query, (bytes.fromhex(digest),)).fetchone():
+                    lists[digest] = row[0].hex()
+        return lists
 
     def commit(
         self,
@@ -121,19 +169,21 @@ class LedgerTables:
         *,
         previous: int | None = None,
         share: bool = True,
+        whole: bool = False,
     ) -> None:
         """Record a snapshot that lies in the store: its row, its changed paths, the memory; one transaction.
 
-        `changes` are those since snapshot number `previous` (default: the one before; 0: none). Raises CatalogMismatch
-        if that is not the newest one here. A second time with the same snapshot does nothing. Without `share` no
-        content becomes public by it.
+        `changes` are those since snapshot number `previous` (default: the one before; 0: none), with `whole` all there
+        is. Raises CatalogMismatch if that is not the newest one here. A second time with the same snapshot does
+        nothing. Without `share` no content becomes public by it.
         """
         if memory.sequence != snapshot.sequence:
             raise CatalogError(f"memory of snapshot {memory.sequence} given for {snapshot.sequence}")
         with self._database.writing() as raw:
             module_id = module_row(raw, snapshot.host, snapshot.module)
-            if add_snapshot(raw, module_id, snapshot, changes, previous=previous, share=share):
+            if add_snapshot(raw, module_id, snapshot, changes, previous=previous, share=share, whole=whole):
                 _remember(raw, module_id, memory)
+                damage.follow(raw, module_id, snapshot.sequence)
             raw.execute("UPDATE runs SET sequence = ? WHERE id = ?", (snapshot.sequence, run))
 
     def remember(self, host: str, module: str, memory: ModuleMemory) -> None:
@@ -145,6 +195,43 @@ class LedgerTables:
         """Drop all pins of `pull`."""
         with self._database.writing() as raw:
             raw.execute("DELETE FROM pins WHERE pull = ?", (pull,))
+
+
+def add_chunks(raw: sqlite3.Connection, content: bytes, listed: Piece, pieces: Iterable[Piece], now: float) -> None:
+    """Add a list of the chunks of a content (its digest), and the chunks, as parts. Inside a transaction.
+
+    A piece whose file is missing has a stored size of 0, and gets no row: so the content is not known.
+    """
+    for batch in batches(pieces):
+        raw.executemany(_OBJECT, [_part(piece, now) for piece in batch if piece.stored_size])
+        raw.executemany(
+            "INSERT OR IGNORE INTO chunks VALUES (?, ?)", [(listed.sha256, piece.sha256) for piece in batch]
+        )
+    raw.execute(_OBJECT, _part(listed, now))
+    raw.execute("INSERT OR IGNORE INTO lists VALUES (?, ?)", (content, listed.sha256))
+
+
+def _part(piece: Piece, now: float) -> tuple[object, ...]:
+    return (piece.sha256, piece.size, piece.stored_size, False, now, None, True)
+
+
+def is_whole(raw: sqlite3.Connection, listed: bytes | None) -> bool:
+    """Whether nothing is known to be missing of a content with this list of chunks; None: it is one object."""
+    return listed is None or raw.execute(_LACKING, (listed,)).fetchone() is None
+
+
+def _list_of(raw: sqlite3.Connection, stored: StoredObject, now: float) -> bytes | None:
+    """The list of a content in chunks, added with them; None if it has none, or keeps the one that it has.
+
+    A content that is cut differently today keeps its list while that is whole; also later, where snapshots name it.
+    """
+    if stored.chunked is None:
+        return None
+    row = raw.execute("SELECT chunks FROM objects WHERE sha256 = ?", (bytes.fromhex(stored.sha256),)).fetchone()
+    if row and row[0] and row[0] != stored.chunked.list.sha256 and is_whole(raw, row[0]):
+        return None
+    add_chunks(raw, bytes.fromhex(stored.sha256), stored.chunked.list, stored.chunked.pieces(), now)
+    return stored.chunked.list.sha256
 
 
 def host_row(raw: sqlite3.Connection, name: str) -> int:
@@ -171,10 +258,11 @@ def add_snapshot(
     *,
     previous: int | None = None,
     share: bool,
+    whole: bool = False,
 ) -> bool:
     """Add a snapshot and the versions of its changed paths; False if it is there already. Inside a transaction.
 
-    With `share` what its host opened to everyone becomes public.
+    With `share` what its host opened to everyone becomes public. With `whole` the changes are all entries there are.
     """
     digest = bytes.fromhex(snapshot.digest)
     present = raw.execute(
@@ -195,23 +283,67 @@ def add_snapshot(
         "changing, unreadable) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (module_id, *facts, *totals),
     )
-    for chunk in _chunks(changes):
-        if newest:
-            raw.executemany(_END_VERSION, [(snapshot.sequence, module_id, change.path) for change in chunk])
-        raw.executemany(_VERSION, _versions(module_id, snapshot.sequence, chunk))
+    if whole:
+        raw.execute(
+            "UPDATE versions SET until_seq = ? WHERE module_id = ? AND until_seq IS NULL",
+            (snapshot.sequence, module_id),
+        )
+    key = _key(raw)
+    for batch in batches(changes):
+        if newest and not whole:
+            raw.executemany(_END_VERSION, [(snapshot.sequence, module_id, change.path) for change in batch])
+        raw.executemany(_VERSION, _versions(module_id, snapshot.sequence, batch, key))
         if share:
-            raw.executemany(MADE_PUBLIC, _public(chunk))
+            raw.executemany(MADE_PUBLIC, _public(batch))
+    if whole:
+        _join_versions(raw, module_id, snapshot.sequence)
     return True
 
 
-def _versions(module_id: int, sequence: int, changes: Iterable[Change]) -> Iterator[tuple[object, ...]]:
+def _join_versions(raw: sqlite3.Connection, module_id: int, sequence: int) -> None:
+    """Undo what begins in that snapshot where it is as what ends there."""
+    columns = [row[1] for row in raw.execute("PRAGMA table_info(versions)")]
+    same = " AND ".join(f"new.{name} IS old.{name}" for name in columns if name not in _NOT_COMPARED)
+    values = {"module": module_id, "sequence": sequence}
+    raw.execute(
+        "UPDATE versions AS old SET until_seq = NULL WHERE module_id = :module AND until_seq = :sequence AND EXISTS "  # noqa: S608
+        f"(SELECT 1 FROM versions AS new WHERE new.from_seq = :sequence AND {same})",
+        values,
+    )
+    raw.execute(
+        "DELETE FROM versions AS new WHERE module_id = :module AND from_seq = :sequence AND EXISTS "
+        "(SELECT 1 FROM versions AS old WHERE old.module_id = new.module_id AND old.path = new.path "
+        "AND old.from_seq < :sequence AND old.until_seq IS NULL)",
+        values,
+    )
+
+
+def _key(raw: sqlite3.Connection) -> bytes:
+    """What `rest` is keyed with: blake2b takes up to 64 bytes."""
+    return str(raw.execute("SELECT value FROM meta WHERE key = 'store_id'").fetchone()[0]).encode()[:64]
+
+
+def _versions(module_id: int, sequence: int, changes: Iterable[Change], key: bytes) -> Iterator[tuple[object, ...]]:
     for change in changes:
         entry = change.entry
         if entry is None:
             continue
         digest = bytes.fromhex(entry.sha256) if entry.sha256 else None
-        times = (entry.mtime_s, entry.mtime_ns)
-        yield (module_id, change.path, sequence, entry.type, entry.mode, entry.size, *times, digest, _flags(entry))
+        # One tuple in one go: this runs for every entry of a store.
+        yield (
+            module_id,
+            change.path,
+            sequence,
+            entry.type,
+            entry.mode,
+            entry.size,
+            entry.mtime_s,
+            entry.mtime_ns,
+            digest,
+            _flags(entry),
+            mark(entry, key),
+            rest(entry, key),
+        )
 
 
 def _public(changes: Iterable[Change]) -> Iterator[tuple[bytes]]:
@@ -227,14 +359,15 @@ def _flags(entry: Entry) -> int:
         | entry.claimed * CLAIMED
         | entry.stale * STALE
         | entry.changing * CHANGING
-        | bool(entry.error) * UNREADABLE
+        | (UNREADABLE if entry.error else 0)
     )
 
 
-def _chunks(changes: Iterable[Change]) -> Iterator[list[Change]]:
-    iterator = iter(changes)
+def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """`rows` as lists of a size that SQLite takes well."""
+    iterator = iter(rows)
     for first in iterator:
-        yield list(chain((first,), islice(iterator, _CHUNK - 1)))
+        yield list(chain((first,), islice(iterator, _BATCH - 1)))
 
 
 def _pin(raw: sqlite3.Connection, pull: str, digests: Iterable[bytes]) -> None:

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from pyrsyncbackup_collector.catalog import views
 from pyrsyncbackup_collector.catalog.database import Database
+from pyrsyncbackup_collector.catalog.drills import Drills
+from pyrsyncbackup_collector.catalog.mirrors import Mirrors
 from pyrsyncbackup_collector.catalog.tables import (
     CHANGING,
     CLAIMED,
@@ -54,7 +56,7 @@ _LAST_CHORES: Final = (
 )
 
 
-class Queries:
+class Queries(Drills, Mirrors):
     """The part of the catalog that answers."""
 
     _database: Database
@@ -68,6 +70,8 @@ class Queries:
                 tuple(self.runs(open_only=True, limit=10_000)),
                 self.daemon(),
                 tuple(self.chores()),
+                tuple(self.drills()),
+                tuple(self.mirrors_behind()),
             )
 
     def hosts(self) -> list[views.HostView]:
@@ -97,11 +101,13 @@ class Queries:
             return [_module(row) for row in _named(raw, _MODULES, (host, module))]
 
     def fingerprints(self, host: str) -> dict[str, bytes]:
-        """The remembered fingerprint of each module of a host that has one."""
+        """The remembered fingerprint of each module of a host that has one, and lost none of its contents."""
         with self._database.reading() as raw:
             found = raw.execute(
                 "SELECT modules.name, fingerprint FROM memory JOIN modules ON modules.id = module_id "
-                "JOIN hosts ON hosts.id = host_id WHERE hosts.name = ? AND fingerprint != x''",
+                "JOIN hosts ON hosts.id = host_id WHERE hosts.name = ? AND fingerprint != x'' "
+                "AND memory.module_id NOT IN (SELECT module_id FROM damaged_versions JOIN damaged USING (sha256) "
+                "JOIN versions USING (module_id, path, from_seq) WHERE healed IS NULL AND until_seq IS NULL)",
                 (host,),
             )
             return dict(found.fetchall())
@@ -183,7 +189,8 @@ class Queries:
         """Sums over the store."""
         with self._database.reading() as raw:
             objects = raw.execute(
-                "SELECT count(*), ifnull(sum(size), 0), ifnull(sum(stored_size), 0) FROM objects"
+                "SELECT count(*) FILTER (WHERE part = 0), ifnull(sum(size) FILTER (WHERE part = 0), 0), "
+                "ifnull(sum(stored_size), 0) FROM objects"
             ).fetchone()
             snapshots = raw.execute("SELECT count(*) FROM snapshots").fetchone()
         return views.SpaceView(*objects, *snapshots)
@@ -256,6 +263,8 @@ def _module(row: dict[str, Any]) -> views.ModuleView:
         snapshots=row["count"],
         newest=newest,
         health=_health(row),
+        frozen=row["frozen"],
+        frozen_why=row["frozen_why"],
     )
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from typing import Protocol
 
 from pyrsyncbackup_collector.catalog.database import REBUILD_HINT, Database
 from pyrsyncbackup_collector.catalog.ledger import add_snapshot, module_row
+from pyrsyncbackup_collector.catalog.pruning import Pruning
 from pyrsyncbackup_collector.entry import Entry, order
-from pyrsyncbackup_collector.errors import CatalogMismatch
-from pyrsyncbackup_collector.store.snapshot import Change, Facts, Recorded, Snapshot
+from pyrsyncbackup_collector.errors import CatalogMismatch, NotFound, StoreDamaged
+from pyrsyncbackup_collector.store.chunks import ChunkList
+from pyrsyncbackup_collector.store.snapshot import Change, Facts, Recorded, Snapshot, damaged
 
 # A killed collector leaves at most one snapshot per module that the catalog lacks: pulls of a module never overlap.
 # A catalog that lacks more is an old copy, and what it says about objects may be long past.
@@ -19,10 +22,14 @@ MAX_BEHIND = 1
 
 
 class ObjectPlaces(Protocol):
-    """Where objects lie."""
+    """What is known of objects by their files."""
 
-    def place(self, sha256: str) -> Path:
-        """The file of the object of that digest, or where it would be."""
+    def stored_size(self, sha256: str) -> int:
+        """Bytes of the file of that object; 0 where there is none; raises StoreError."""
+        ...
+
+    def chunks_of(self, entry: Entry) -> ChunkList:
+        """The chunks of an entry whose content lies in chunks; raises StoreDamaged."""
         ...
 
 
@@ -47,6 +54,14 @@ class StoreView(Protocol):
         """What log and directory say of the module's snapshots, oldest first, without reading manifests."""
         ...
 
+    def committed(self, host: str, module: str) -> Mapping[int, str]:
+        """Digests of the manifests that the module's log names, but for pruned ones, whether they are there or not."""
+        ...
+
+    def pruned(self, host: str, module: str) -> Mapping[int, str]:
+        """The digests of the manifests that the module's log says were pruned, by sequence number."""
+        ...
+
     def snapshot(self, recorded: Recorded) -> Snapshot:
         """Read a manifest's header; raises StoreDamaged."""
         ...
@@ -64,7 +79,19 @@ class StoreView(Protocol):
         ...
 
 
-class Reconciling:
+@dataclass(slots=True)
+class Difference:
+    """What a crash left between store and catalog.
+
+    `lacking` is not in the catalog, each with the one before it; `pruned` still is, although it was pruned in the
+    store: sequence numbers by (host, module).
+    """
+
+    lacking: list[tuple[Recorded | None, Recorded]] = field(default_factory=list)
+    pruned: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+
+
+class Reconciling(Pruning):
     """The part of the catalog that compares itself with a store."""
 
     _database: Database
@@ -72,29 +99,45 @@ class Reconciling:
     def check_against(self, store: StoreView) -> list[Snapshot]:
         """Compare with the store by names and digests of manifests; add what a crash left out, and return it.
 
-        For the start, under the store's lock; reads directories and logs, and manifests only of what is added. Raises
-        CatalogMismatch if the catalog has what the store does not, or lacks more than a crash can explain.
+        What was pruned there is taken out here too. For the start, under the store's lock; reads directories and logs,
+        and manifests only of what is added. Raises CatalogMismatch if the catalog has what the store does not, or lacks
+        more than a crash can explain.
         """
-        return [self._add(store, before, recorded) for before, recorded in self.lacking(store)]
+        found = self.difference(store)
+        for (host, module), sequences in found.pruned.items():
+            self.drop_snapshots(host, module, sequences)
+        return [self._add(store, before, recorded) for before, recorded in found.lacking]
 
     def lacking(self, store: StoreView) -> list[tuple[Recorded | None, Recorded]]:
         """What `check_against` would add, each with the one before it; changes nothing, raises what it raises."""
-        missing = []
+        return self.difference(store).lacking
+
+    def difference(self, store: StoreView) -> Difference:
+        """What `check_against` would put right; changes nothing, raises what it raises."""
+        found = Difference()
         known = self._manifests()
         for host, module in store.modules():
-            missing += _missing(host, module, store.recorded(host, module), known.pop((host, module), {}))
+            _compare(store, host, module, known.pop((host, module), {}), found)
         if known:
             host, module = min(known)
             raise _mismatch(f"the catalog has snapshots of {host}/{module}, the store has none")
-        return missing
+        return found
+
+    def difference_of(self, store: StoreView, host: str, module: str) -> Difference:
+        """The same of one module."""
+        found = Difference()
+        _compare(store, host, module, self._manifests(host, module).get((host, module), {}), found)
+        return found
 
     def catch_up(self, store: StoreView, host: str, module: str) -> None:
         """Add what a commit that did not reach the catalog left of one module; raises as `check_against`.
 
         For the begin of a pull of the module: a catalog that was locked or full must not stay behind until a restart.
         """
+        found = Difference()
         known = self._manifests(host, module).get((host, module), {})
-        for before, recorded in _missing(host, module, store.recorded(host, module), known):
+        _compare(store, host, module, known, found, strict=False)
+        for before, recorded in found.lacking:
             self._add(store, before, recorded)
 
     def _manifests(
@@ -112,13 +155,34 @@ class Reconciling:
         return found
 
     def _add(self, store: StoreView, before: Recorded | None, recorded: Recorded) -> Snapshot:
-        snapshot = store.snapshot(recorded)
-        changes = changes_between(store, store.snapshot(before) if before else None, snapshot)
+        """Add a snapshot; whole where the one before cannot be read, with its name alone where itself cannot."""
+        with contextlib.suppress(StoreDamaged, NotFound):
+            snapshot = store.snapshot(recorded)
+            with contextlib.suppress(StoreDamaged, NotFound):
+                older = store.snapshot(before) if before else None
+                self._insert(store, before, snapshot, changes_between(store, older, snapshot))
+                return snapshot
+            self._insert(store, before, snapshot, differences((), store.entries(snapshot, verify=True)), whole=True)
+            return snapshot
+        unknown = damaged(recorded)
+        with self._database.writing() as raw:
+            row = module_row(raw, unknown.host, unknown.module)
+            add_snapshot(raw, row, unknown, (), previous=before.sequence if before else 0, share=False)
+        return unknown
+
+    def _insert(
+        self,
+        store: StoreView,
+        before: Recorded | None,
+        snapshot: Snapshot,
+        changes: Iterable[Change],
+        whole: bool = False,
+    ) -> None:
         with self._database.writing() as raw:
             row = module_row(raw, snapshot.host, snapshot.module)
             share = store.facts(snapshot).share
-            add_snapshot(raw, row, snapshot, changes, previous=before.sequence if before else 0, share=share)
-        return snapshot
+            previous = before.sequence if before else 0
+            add_snapshot(raw, row, snapshot, changes, previous=previous, share=share, whole=whole)
 
 
 def changes_between(store: StoreView, older: Snapshot | None, newer: Snapshot) -> Iterator[Change]:
@@ -128,7 +192,7 @@ def changes_between(store: StoreView, older: Snapshot | None, newer: Snapshot) -
     there. In no particular order.
     """
     if older is None:
-        return differences((), store.entries(newer, verify=True))
+        return (Change(entry.path, entry) for entry in store.entries(newer, verify=True))
     if newer.base is None or newer.base != (older.base or older.name):
         return differences(store.entries(older), store.entries(newer, verify=True))
     below = store.changes(older) if older.base else iter(())
@@ -183,13 +247,23 @@ def differences(older: Iterable[Entry], newer: Iterable[Entry]) -> Iterator[Chan
         old = next(source, None)
 
 
-def _missing(
-    host: str, module: str, recorded: list[Recorded], known: dict[int, tuple[str, str]]
-) -> list[tuple[Recorded | None, Recorded]]:
-    """What the catalog lacks of one module, each with the one before it."""
+def _compare(
+    store: StoreView,
+    host: str,
+    module: str,
+    known: dict[int, tuple[str, str]],
+    found: Difference,
+    *,
+    strict: bool = True,
+) -> None:
+    """Add to `found` how the catalog, which knows `known`, differs of one module.
+
+    Not `strict`, a manifest that is gone, and that the log knows as the catalog does, is damage and no more; else it
+    may be that an older store was put back.
+    """
     missing: list[tuple[Recorded | None, Recorded]] = []
     before: Recorded | None = None
-    for one in recorded:
+    for one in store.recorded(host, module):
         row = known.pop(one.sequence, None)
         if row is None:
             missing.append((before, one))
@@ -198,11 +272,19 @@ def _missing(
         elif missing:
             raise _mismatch(f"the catalog lacks snapshot {missing[0][1].name} of {host}/{module}, and has later ones")
         before = one
-    if known:
-        raise _mismatch(f"the catalog has snapshot {min(known.values())[0]} of {host}/{module}, the store does not")
+    if known and not strict:
+        logged = store.committed(host, module)
+        known = {sequence: row for sequence, row in known.items() if logged.get(sequence) != row[1]}
+    pruned = store.pruned(host, module) if known else {}
+    going = [sequence for sequence, (_, digest) in known.items() if pruned.get(sequence) == digest]
+    if strange := set(known) - set(going):
+        name = known[min(strange)][0]
+        raise _mismatch(f"the catalog has snapshot {name} of {host}/{module}, the store does not")
+    if going:
+        found.pruned[host, module] = sorted(going)
     if len(missing) > MAX_BEHIND:
         raise _mismatch(f"the catalog lacks the last {len(missing)} snapshots of {host}/{module}: it is an old one")
-    return missing
+    found.lacking += missing
 
 
 def _mismatch(cause: str) -> CatalogMismatch:

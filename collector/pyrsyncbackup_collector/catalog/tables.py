@@ -58,6 +58,10 @@ class Module(Model):
     hint = TextField(default="")
     retryable = IntegerField(default=0)
     next_try = FloatField(null=True)
+    frozen = FloatField(null=True)
+    frozen_why = TextField(default="")
+    judged = IntegerField(default=0)
+    accepted = IntegerField(default=0)
 
     class Meta:  # noqa: D106
         table_name = "modules"
@@ -89,6 +93,7 @@ class Run(Model):
     bytes_done = IntegerField(default=0)
     bytes_total = IntegerField(default=0)
     problems = IntegerField(default=0)
+    note = TextField(default="")
 
     class Meta:  # noqa: D106
         table_name = "runs"

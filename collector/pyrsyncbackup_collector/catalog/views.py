@@ -70,7 +70,8 @@ class ModuleView:
 
     `state` is ready, absent, invalid, gone, or unknown (known from the store alone). `last_good` is the last time that
     all of it was known to be in the store, by a pull or by a check that found nothing changed; `last_listed` the last
-    good pull, `last_pull` the end of the last one whatever came of it. `running` is the id of an open run.
+    good pull, `last_pull` the end of the last one whatever came of it. `running` is the id of an open run. `frozen` is
+    since when retention removes nothing of it, and why.
     """
 
     host: str
@@ -94,13 +95,15 @@ class ModuleView:
     snapshots: int
     newest: Snapshot | None
     health: Health
+    frozen: float | None = None
+    frozen_why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RunView:
     """A pull, or a row of checks of a host that ended alike (`repeats`); `end` None: still open.
 
-    `problems` counts paths with a problem; `Catalog.run_paths` names them.
+    `problems` counts paths with a problem; `Catalog.run_paths` names them. `note` is what else is worth a word.
     """
 
     id: str
@@ -123,6 +126,7 @@ class RunView:
     bytes_done: int
     bytes_total: int
     problems: int
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +142,57 @@ class DaemonView:
 
 
 @dataclass(frozen=True, slots=True)
+class DrillView:
+    """The last drill of a module: what was restored, what differed, and what its validator said.
+
+    `validation` is passed, failed, absent, timed out, not run, or "" where the module names no validator. `whole`:
+    nothing of the snapshot was left out.
+    """
+
+    host: str
+    module: str
+    sequence: int
+    time: float
+    entries: int
+    size: int
+    whole: bool
+    differences: int
+    examples: tuple[str, ...]
+    validation: str
+    said: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorView:
+    """A mirror that is not its module's newest snapshot: how its last update ended, and since when none went well.
+
+    `outcome` is failed (then there are cause and hint) or partial (`note` says what is missing).
+    """
+
+    host: str
+    module: str
+    outcome: str
+    cause: str
+    hint: str
+    note: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
-    """All that `status` needs, of one moment; `chores` is the last run of each kind of upkeep that ended."""
+    """All that `status` needs, of one moment.
+
+    `chores` is the last run of each kind of upkeep that ended, `drills` the last one of each module; `mirrors` are
+    those that are behind.
+    """
 
     hosts: tuple[HostView, ...]
     modules: tuple[ModuleView, ...]
     running: tuple[RunView, ...]
     daemon: DaemonView | None
     chores: tuple[RunView, ...] = ()
+    drills: tuple[DrillView, ...] = ()
+    mirrors: tuple[MirrorView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +242,85 @@ class RequestView:
 
 @dataclass(frozen=True, slots=True)
 class SpaceView:
-    """Sums over the store: `size` of all contents, `stored_size` as they lie there compressed."""
+    """Sums over the store: `size` of all contents, `stored_size` as they lie there, compressed, each chunk once."""
 
     objects: int
     size: int
     stored_size: int
     snapshots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unnamed:
+    """Objects that nothing names, of one day: since when, how many, and their bytes as they lie in the store.
+
+    `due`: the next collection takes them; `pinned`: a pull may need them; otherwise they wait for their day.
+    """
+
+    since: float
+    objects: int
+    bytes: int
+    due: bool
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Bytes in the store: `stored` as they lie there, of which `unique` would be free if what takes them were gone."""
+
+    stored: int
+    unique: int
+
+    @property
+    def shared(self) -> int:
+        """What others name too."""
+        return self.stored - self.unique
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSpace:
+    """One module: its kept snapshots, the size of all of them as plain copies, and what they take together."""
+
+    host: str
+    module: str
+    snapshots: int
+    size: int
+    taken: Taken
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpace:
+    """All modules by host and name, what each host takes; `stored` is everything, `unnamed` what waits for `gc`."""
+
+    modules: tuple[ModuleSpace, ...]
+    hosts: Mapping[str, Taken]
+    stored: int
+    unnamed: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSpace:
+    """One snapshot: `size` as a plain copy."""
+
+    sequence: int
+    name: str
+    time: float
+    state: str
+    size: int
+    taken: Taken
+
+
+@dataclass(frozen=True, slots=True)
+class DamageView:
+    """An object that was found rotten or missing and did not come again: since when, why, and which module needs it.
+
+    `snapshots` are those of the module whose contents need it, as HOST/MODULE@NAME, oldest first.
+    """
+
+    sha256: str
+    since: float
+    kind: str
+    cause: str
+    host: str
+    module: str
+    snapshots: tuple[str, ...]

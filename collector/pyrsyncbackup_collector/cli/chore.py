@@ -14,6 +14,7 @@ from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.errors import BackupError, Cancelled, ConfigError
 from pyrsyncbackup_collector.pull.cancel import Cancel
+from pyrsyncbackup_collector.store.reserve import Reserve
 
 # Fast enough to look alive, slow enough to cost nothing.
 POLL = 0.25
@@ -33,6 +34,7 @@ def do(place: Workplace, name: str, options: Mapping[str, Any]) -> dict[str, Any
             amount = f" {done:,} of {total:,}" if total else f" {done:,}" if done else ""
             status.update(f"{name}: {phase}{amount}")
 
+        Reserve(place.config.store).lend(place.config.catalog.parent)
         with place.catalog() as catalog:
             if is_alive(catalog.daemon(), SystemClock().now()):
                 return _ask(catalog, name, options, watch)
@@ -53,29 +55,30 @@ def _here(place: Workplace, name: str, options: Mapping[str, Any], watch: Watch)
 def _ask(catalog: Catalog, name: str, options: Mapping[str, Any], watch: Watch) -> dict[str, Any]:
     request = catalog.request("", "", options, kind=name)
     try:
-        return _follow(catalog, request, watch)
+        result = _result(catalog, request, watch)
     except (KeyboardInterrupt, Cancelled):
         catalog.request_cancel(request)
         raise Cancelled("stopped by Ctrl-C", "the daemon was told to stop it too") from None
+    if error := result.get("error"):
+        raise _as_raised(error["type"], error["cause"], error["hint"])
+    document: dict[str, Any] = result["document"]
+    return document
 
 
-def _follow(catalog: Catalog, number: int, watch: Watch) -> dict[str, Any]:
+def _result(catalog: Catalog, number: int, watch: Watch) -> Mapping[str, Any]:
+    """What the daemon answers in the end, its document or its error."""
     pause = threading.Event()
     while True:
         request = catalog.request_view(number)
         if request is None:
             raise BackupError("the request to the daemon is gone from the catalog", "`status` shows what is known")
         if request.done is not None:
-            break
+            return request.result
         for run in filter(None, map(catalog.run, request.runs)):
             watch(run.phase, run.files_done, run.files_total)
         if not is_alive(catalog.daemon(), SystemClock().now()):
             raise BackupError("the daemon went away", "look at its log; `pyrsyncbackup status` shows what is known")
         pause.wait(POLL)
-    if error := request.result.get("error"):
-        raise _as_raised(error["type"], error["cause"], error["hint"])
-    document: dict[str, Any] = request.result["document"]
-    return document
 
 
 def _as_raised(name: str, cause: str, hint: str) -> BackupError:

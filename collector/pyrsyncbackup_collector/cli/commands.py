@@ -16,8 +16,21 @@ from pyrsyncbackup_collector.cli import modules as _modules  # noqa: F401
 from pyrsyncbackup_collector.cli import pull as _pull  # noqa: F401
 from pyrsyncbackup_collector.cli import snapshots as _snapshots  # noqa: F401
 from pyrsyncbackup_collector.cli import diff as _diff  # noqa: F401
+from pyrsyncbackup_collector.cli import history as _history  # noqa: F401
+from pyrsyncbackup_collector.cli import changes as _changes  # noqa: F401
+from pyrsyncbackup_collector.cli import compare as _compare  # noqa: F401
+from pyrsyncbackup_collector.cli import find as _find  # noqa: F401
+from pyrsyncbackup_collector.cli import grep as _grep  # noqa: F401
 from pyrsyncbackup_collector.cli import restore as _restore  # noqa: F401
+from pyrsyncbackup_collector.cli import verify as _verify  # noqa: F401
+from pyrsyncbackup_collector.cli import drill as _drill  # noqa: F401
 from pyrsyncbackup_collector.cli import mount as _mount  # noqa: F401
+from pyrsyncbackup_collector.cli import retention as _retention  # noqa: F401
+from pyrsyncbackup_collector.cli import prune as _prune  # noqa: F401
+from pyrsyncbackup_collector.cli import space as _space  # noqa: F401
+from pyrsyncbackup_collector.cli import gc as _gc  # noqa: F401
+from pyrsyncbackup_collector.cli import copies as _copies  # noqa: F401
+from pyrsyncbackup_collector.cli import export as _export  # noqa: F401
 from pyrsyncbackup_collector.cli import catalog as _catalog  # noqa: F401
 
 __all__ = ["app"]

@@ -153,6 +153,7 @@ def check(config: ConfigOption = NOT_GIVEN) -> None:
         ("keys", place.try_keys),
         ("store", place.try_store),
         ("catalog", place.try_catalog),
+        ("space", place.try_room),
         ("sandbox", place.try_sandbox),
     ):
         try:

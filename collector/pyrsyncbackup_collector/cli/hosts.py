@@ -31,7 +31,7 @@ def list_hosts(as_json: JsonOption = False, config: ConfigOption = NOT_GIVEN) ->
     """
     place = Workplace.load(config)
     now = SystemClock().now()
-    judged, _, _ = place.verdicts(now)
+    judged, *_ = place.verdicts(now)
     offered = place.offered()
     pairs = list(zip(place.fleet.hosts, judged, strict=True))
     if as_json:
@@ -124,7 +124,7 @@ def show(name: HostArgument, as_json: JsonOption = False, config: ConfigOption =
     place = Workplace.load(config)
     host = place.fleet.host(name)
     now = SystemClock().now()
-    judged, _, _ = place.verdicts(now)
+    judged, *_ = place.verdicts(now)
     verdict = next(each for each in judged if each.host.host == name)
     with place.catalog() as catalog:
         known = catalog.host(name)

@@ -14,6 +14,10 @@ CONFIG_VARIABLE: Final = "PYRSYNCBACKUP_CONFIG"
 
 # A pull or a restore that did its work, but not all of it.
 PARTIAL: Final = 13
+# Something in the store is not what was put there.
+DAMAGE: Final = 15
+# Apart from all codes of failures: the command worked, what it looked at is not well.
+PROBLEMS: Final = 14
 
 _MEANINGS: Final = {
     0: "all went well",
@@ -30,6 +34,8 @@ _MEANINGS: Final = {
     11: "the catalog cannot be used",
     12: "the target cannot take what is restored",
     PARTIAL: "partly done: what is missing is listed",
+    DAMAGE: "damage was found: it is listed",
+    16: "a second copy cannot be used",
     130: "stopped by Ctrl-C or SIGTERM",
 }
 
@@ -70,3 +76,24 @@ ConfigOption = Annotated[
 ]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
+
+FromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        "--store",
+        metavar="COPY",
+        show_default=False,
+        help="Read a second copy: its name, a directory, ssh://... or s3://...; needs no configuration then.",
+    ),
+]
+
+IdentityOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--identity",
+        metavar="FILE",
+        show_default=False,
+        help="Secret key of an encrypted copy, in a file with mode 0600.",
+    ),
+]

@@ -97,7 +97,9 @@ def _pull_module(
 ) -> Result:
     offer = found.offer(module)
     policy = effective(place.config, target.host.name, module, offer.hints if offer else None)
-    order = PullOrder(target.host, module, policy, place.config.limits, "command")
+    config = place.config
+    mirror = config.mirror_dir if policy.mirror else None
+    order = PullOrder(target.host, module, policy, config.limits, "command", config.space, mirror)
     name = f"{target.host.name}/{module}"
     own = Cancel()  # its deadline ends this pull and no other
     try:

@@ -11,9 +11,10 @@ import contextlib
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO
 
 import msgspec
@@ -26,6 +27,9 @@ from pyrsyncbackup_collector.entry import printable
 
 # Wide enough that no line is ever folded in a pipe, where the reader is a program.
 UNLIMITED = 10_000
+
+# Rows of a table that are laid out at once.
+PAGE = 2000
 
 GOOD, BAD, DOUBT, QUIET, TITLE = "green", "red", "yellow", "dim", "bold"
 
@@ -74,6 +78,11 @@ def say(value: str | bytes = "", style: str = "") -> None:
     out().print(text(value, style), soft_wrap=True)
 
 
+def sentence(value: str, style: str = "") -> None:
+    """One line of the answer, on a terminal folded between words: for what nobody copies into a shell."""
+    out().print(text(value, style))
+
+
 def paragraph(value: str | bytes, style: str = "") -> None:
     """A sentence, indented and folded between words: for what nobody copies into a shell."""
     console = out()
@@ -120,16 +129,28 @@ class Column:
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, title: str = "") -> None:
-    """Print `rows` in aligned columns; a plain string in a row is escaped like everything else."""
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=TITLE, show_edge=False)
-    for column in columns:
-        justify: JustifyMethod = "right" if column.right else "left"
-        grid.add_column(column.heading, justify=justify, overflow="fold", no_wrap=not column.fold)
-    for row in rows:
-        grid.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
+    """Print `rows` in aligned columns; a plain string in a row is escaped like everything else.
+
+    They are printed in pages, so that millions fit into memory; the columns of a page are no narrower than before.
+    """
     if title:
         say(title, TITLE)
-    _print_stripped(grid)
+    widths = [0] * len(columns)
+    source = iter(rows)
+    page, is_first = list(islice(source, PAGE)), True
+    while page or is_first:
+        cells = [[cell if isinstance(cell, Text) else text(cell) for cell in row] for row in page]
+        widths = [max(width, *(row[place].cell_len for row in cells), 0) for place, width in enumerate(widths)]
+        grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=TITLE, show_edge=False)
+        grid.show_header = is_first
+        for column, width in zip(columns, widths, strict=True):
+            least = None if column.fold or is_first else max(width, len(column.heading))
+            justify: JustifyMethod = "right" if column.right else "left"
+            grid.add_column(column.heading, justify=justify, overflow="fold", no_wrap=not column.fold, min_width=least)
+        for row in cells:
+            grid.add_row(*row)
+        _print_stripped(grid)
+        page, is_first = list(islice(source, PAGE)), False
 
 
 def _print_stripped(grid: Table) -> None:
@@ -164,12 +185,28 @@ def facts(pairs: Iterable[tuple[str, Text | str]]) -> None:
 
 def json(document: object) -> None:
     """Print one JSON document: keys are stable, text of hosts is escaped by JSON itself."""
-    encoded = msgspec.json.format(msgspec.json.encode(document), indent=2)
-    sys.stdout.write(_ascii_controls(encoded.decode()) + "\n")
+    sys.stdout.write(_formatted(document) + "\n")
+
+
+def json_list(document: Mapping[str, object], key: str, items: Iterable[object]) -> None:
+    """Print the JSON object `document`, which is not empty, with one list more, as it comes: it may hold millions."""
+    sys.stdout.write(f"{_formatted(document).removesuffix('}').rstrip()},\n  {_formatted(key)}: [")
+    separator = ""
+    for item in items:
+        lines = _formatted(item).replace("\n", "\n    ")
+        sys.stdout.write(f"{separator}\n    {lines}")
+        separator = ","
+    sys.stdout.write("\n  ]\n}\n" if separator else "]\n}\n")
+
+
+def _formatted(document: object) -> str:
+    return _ascii_controls(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
 
 
 def _ascii_controls(document: str) -> str:
     """JSON leaves DEL, C1 controls and those of writing direction as they are, and terminals obey: escape them too."""
+    if document.replace("\n", "").isprintable():
+        return document
     return "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in document)
 
 

@@ -1,27 +1,37 @@
-"""`snapshots`, `ls`, `cat`: looking into what is stored. They read the store alone, no catalog and no daemon."""
+"""`snapshots`, `ls`, `cat`: looking into what is stored.
+
+They read the store alone, without a daemon; a catalog that can be read adds a note to `snapshots`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Annotated, BinaryIO
 
-import msgspec
 import typer
 
 from pyrsyncbackup_collector.cli import amounts, screen
 from pyrsyncbackup_collector.cli.app import app
-from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOption, exit_codes
+from pyrsyncbackup_collector.cli.options import (
+    NOT_GIVEN,
+    ConfigOption,
+    FromOption,
+    IdentityOption,
+    JsonOption,
+    exit_codes,
+)
 from pyrsyncbackup_collector.cli.screen import Column
 from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.entry import DIRECTORY, FILE, SYMLINK, Entry, parent, printable
-from pyrsyncbackup_collector.errors import BackupError, NotFound
+from pyrsyncbackup_collector.errors import BackupError, CatalogError, NotFound
 from pyrsyncbackup_collector.store.reference import caution
-from pyrsyncbackup_collector.store.snapshot import Snapshot
+from pyrsyncbackup_collector.store.snapshot import DAMAGED, Snapshot
 
 RefArgument = Annotated[str, typer.Argument(metavar="REF", help="HOST/MODULE[@WHEN]", show_default=False)]
 
@@ -41,27 +51,48 @@ _CHUNK = 1 << 20
 def snapshots(
     which: Annotated[str | None, typer.Argument(metavar="HOST[/MODULE]", show_default=False)] = None,
     as_json: JsonOption = False,
+    copy: FromOption = None,
+    identity: IdentityOption = None,
     config: ConfigOption = NOT_GIVEN,
 ) -> None:
     """List snapshots, of all hosts, one host or one module; the newest last."""
-    place = Workplace.load(config)
-    found = _wanted(place, which)
+    place = Workplace.reading(config, copy, identity)
+    found, pins = _wanted(place, which)
     if as_json:
-        screen.json({"snapshots": [document(snapshot) for snapshot in found]})
+        screen.json({"snapshots": [document(each) | {"pinned": pins.get(_key(each))} for each in found]})
         return
     if not found:
         screen.note("no snapshots yet; `pyrsyncbackup pull HOST` makes the first")
         return
-    now = SystemClock().now()
+    now, frozen = SystemClock().now(), _frozen(place)
     columns = [Column("SNAPSHOT"), Column("TAKEN"), Column("AGE", right=True), Column("STATE")]
     columns += [Column("FILES", right=True), Column("SIZE", right=True)]
     for number, (name, group) in enumerate(groupby(found, key=lambda each: f"{each.host}/{each.module}")):
         if number:
             screen.say()
-        screen.table(columns, [_row(snapshot, now) for snapshot in group], title=name)
+        these = list(group)
+        screen.table(columns, [_row(each, now) for each in these], title=name)
+        # Below, not in a column: with it the table is too wide for a terminal, and the reason had no place.
+        for each in these:
+            if (why := pins.get(_key(each))) is not None:
+                screen.line("  ", screen.text(f"pinned {each.name}", screen.GOOD), f": {why}" if why else "")
+        if name in frozen:
+            screen.note(f"note: its retention is frozen: {frozen[name]}", screen.DOUBT)
 
 
-def _wanted(place: Workplace, which: str | None) -> list[Snapshot]:
+def _key(snapshot: Snapshot) -> tuple[str, str, int]:
+    return snapshot.host, snapshot.module, snapshot.sequence
+
+
+def _frozen(place: Workplace) -> dict[str, str]:
+    """Why modules are frozen; that is nothing to fail for."""
+    with contextlib.suppress(CatalogError), place.catalog() as catalog:
+        return {f"{one.host}/{one.module}": one.why for one in catalog.retained() if one.frozen is not None}
+    return {}
+
+
+def _wanted(place: Workplace, which: str | None) -> tuple[list[Snapshot], dict[tuple[str, str, int], str]]:
+    """Snapshots, and which of them are pinned why."""
     host, _, module = (which or "").partition("/")
     with place.store() as store:
         known = [each for each in store.modules() if host in ("", each[0]) and module in ("", each[1])]
@@ -70,10 +101,16 @@ def _wanted(place: Workplace, which: str | None) -> list[Snapshot]:
                 raise NotFound(f"there is no snapshot of {printable(which)}", "`pyrsyncbackup snapshots` shows all")
             # A host that is configured has none yet; any other is a mistake.
             place.fleet.host(host)
-        return [snapshot for each in known for snapshot in store.snapshots(*each)]
+        found = [snapshot for each in known for snapshot in store.snapshots(*each)]
+        pins = {(*each, number): why for each in known for number, why in store.pins(*each).items()}
+        return found, pins
 
 
 def _row(snapshot: Snapshot, now: float) -> list[screen.Cell]:
+    if snapshot.state == DAMAGED:
+        # What it held is not known; only its name and time are.
+        state = screen.text(DAMAGED, screen.BAD)
+        return [snapshot.name, amounts.local(snapshot.time), amounts.span(max(0.0, now - snapshot.time)), state, "", ""]
     whole = snapshot.state == "complete"
     return [
         snapshot.name,
@@ -115,24 +152,28 @@ def list_entries(
     path: Annotated[str | None, typer.Argument(metavar="PATH", show_default=False)] = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-R", help="All below, not one level.")] = False,
     as_json: JsonOption = False,
+    copy: FromOption = None,
+    identity: IdentityOption = None,
     config: ConfigOption = NOT_GIVEN,
 ) -> None:
     """List what a snapshot holds: the module's own directory, or PATH."""
-    place = Workplace.load(config)
+    place = Workplace.reading(config, copy, identity)
     with place.snapshot(ref) as (store, snapshot):
         top = stored_path(path) if path else common_directory(store.entries(snapshot))
-        found = list(_below(store.entries(snapshot), top, recursive=recursive))
-        if not found and path:
+        # As it comes: a snapshot may hold millions.
+        found = _below(store.entries(snapshot), top, recursive=recursive)
+        first = next(found, None)
+        if first is None and path:
             raise not_in(snapshot, top)
+        found = chain([first] if first else [], found)
         if as_json:
-            entries = [msgspec.to_builtins(entry) for entry in found]
-            screen.json({"snapshot": document(snapshot), "path": os.fsdecode(top), "entries": entries})
+            screen.json_list({"snapshot": document(snapshot), "path": os.fsdecode(top)}, "entries", found)
             return
         warn(snapshot)
         columns = [Column("MODE"), Column("OWNER"), Column("SIZE", right=True), Column("MODIFIED")]
         screen.table(
             [*columns, Column("NAME", fold=True)],
-            [_entry_row(entry, top) for entry in found],
+            (_entry_row(entry, top) for entry in found),
             title=f"/{printable(top)}",
         )
 
@@ -194,10 +235,12 @@ def _entry_row(entry: Entry, top: bytes) -> list[screen.Cell]:
 def cat(
     ref: RefArgument,
     path: Annotated[str, typer.Argument(metavar="PATH", show_default=False)],
+    copy: FromOption = None,
+    identity: IdentityOption = None,
     config: ConfigOption = NOT_GIVEN,
 ) -> None:
     """Write the content of a file to standard output; on a terminal with its control characters escaped."""
-    place = Workplace.load(config)
+    place = Workplace.reading(config, copy, identity)
     with place.snapshot(ref) as (store, snapshot):
         wanted = stored_path(path)
         entry = next((entry for entry in store.entries(snapshot) if entry.path == wanted), None)

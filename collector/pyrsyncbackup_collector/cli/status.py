@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -12,45 +13,75 @@ from rich.text import Text
 from pyrsyncbackup_collector.catalog.views import DaemonView
 from pyrsyncbackup_collector.cli import amounts, screen
 from pyrsyncbackup_collector.cli.app import app
-from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOption, exit_codes
+from pyrsyncbackup_collector.cli.options import NOT_GIVEN, PROBLEMS, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.screen import Column
 from pyrsyncbackup_collector.cli.verdict import HostVerdict, State, Verdict
 from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.clock import SystemClock
+from pyrsyncbackup_collector.errors import StoreError
 
-# Apart from all codes of failures: the command worked, the fleet is not well.
-PROBLEMS = 14
 # The daemon gives a sign of life every few seconds; after this long it is taken for dead.
 SILENCE = 30.0
 
 STYLES = {
+    State.DAMAGED: f"bold {screen.BAD}",
     State.UNREACHABLE: f"bold {screen.BAD}",
     State.FAILING: f"bold {screen.BAD}",
     State.LATE: screen.DOUBT,
+    State.UNSOUND: f"bold {screen.BAD}",
+    State.REJECTED: screen.DOUBT,
     State.PARTIAL: screen.DOUBT,
+    State.FROZEN: screen.DOUBT,
     State.INVALID: screen.DOUBT,
     State.OK: screen.GOOD,
 }
 
 
 @app.command(
-    epilog=exit_codes(10, 11, _14="something is late, failing, partial, invalid or unreachable"),
+    epilog=exit_codes(10, 11, _14="something is damaged, late, failing, frozen, partial or unreachable"),
     short_help="Show what is late, failing or unreachable.",
 )
 def status(as_json: JsonOption = False, config: ConfigOption = NOT_GIVEN) -> None:
     """Show what is late, failing or unreachable and since when, then each host in a line, then the sum."""
     place = Workplace.load(config)
     now = SystemClock().now()
-    hosts, chores, daemon = place.verdicts(now)
-    problems = [problem for host in hosts for problem in host.problems]
-    problems += [chore for chore in chores if chore.state.is_problem]
+    hosts, chores, others, daemon = place.verdicts(now)
+    problems = place.damage() + [problem for host in hosts for problem in host.problems]
+    problems += [verdict for verdict in (*others, *chores) if verdict.state.is_problem]
+    full = _full(place)
     if as_json:
-        screen.json(_document(hosts, chores, problems, daemon, now))
+        screen.json({**_document(hosts, chores, problems, daemon, now), "store": _store(place, full)})
     else:
+        if full:
+            _show_full(full)
         _show(hosts, problems, daemon, now)
         _show_chores(chores, now)
-    if problems:
+    if problems or full:
         raise typer.Exit(PROBLEMS)
+
+
+def _full(place: Workplace) -> StoreError | None:
+    """Why no pull begins, if it is for the store."""
+    try:
+        place.try_room()
+    except StoreError as error:
+        return error
+    return None
+
+
+def _show_full(error: StoreError) -> None:
+    screen.line(screen.text("full", f"bold {screen.BAD}"), " ", screen.text("store", screen.TITLE))
+    screen.paragraph(error.cause)
+    screen.paragraph(f"next: {screen.as_typed(error.hint)}", screen.QUIET)
+    screen.say()
+
+
+def _store(place: Workplace, error: StoreError | None) -> dict[str, object]:
+    document: dict[str, object] = {"problem": error and error.cause, "hint": error.hint if error else ""}
+    with contextlib.suppress(StoreError):
+        there, floor = place.room()
+        document |= {"free": there.free, "total": there.total, "min_free": floor.free}
+    return document
 
 
 def state_text(state: State) -> Text:
@@ -60,7 +91,7 @@ def state_text(state: State) -> Text:
 
 def _show(hosts: Sequence[HostVerdict], problems: Sequence[Verdict], daemon: DaemonView | None, now: float) -> None:
     for problem in problems:
-        _show_problem(problem, now)
+        show_problem(problem, now)
     if problems:
         screen.say()
     columns = [Column("HOST"), Column("STATE"), Column("MODULES", fold=True), Column("CHECKED"), Column("LAST PULL")]
@@ -71,7 +102,7 @@ def _show(hosts: Sequence[HostVerdict], problems: Sequence[Verdict], daemon: Dae
     if is_alive(daemon, now):
         assert daemon is not None  # noqa: S101 - is_alive said so
         sandbox = f"sandbox: {daemon.sandbox}"
-        screen.say(
+        screen.sentence(
             f"daemon: runs since {amounts.local(daemon.started)} (process {daemon.pid}), {sandbox}, "
             f"pulls: {daemon.pulls} of {daemon.workers}",
             screen.QUIET,
@@ -83,7 +114,7 @@ def _show(hosts: Sequence[HostVerdict], problems: Sequence[Verdict], daemon: Dae
 def _show_chores(chores: Sequence[Verdict], now: float) -> None:
     done = [f"{chore.host} {amounts.ago(chore.last_good, now)}" for chore in chores if chore.last_good is not None]
     if done:
-        screen.say(f"upkeep: {', '.join(done)}", screen.QUIET)
+        screen.sentence(f"upkeep: {', '.join(done)}", screen.QUIET)
 
 
 def is_alive(daemon: DaemonView | None, now: float) -> bool:
@@ -102,7 +133,8 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def _show_problem(problem: Verdict, now: float) -> None:
+def show_problem(problem: Verdict, now: float) -> None:
+    """What it is, since when, why, and the next step."""
     since = f" since {amounts.local(problem.since)} ({amounts.span(now - problem.since)})" if problem.since else ""
     screen.line(state_text(problem.state), " ", screen.text(problem.name, screen.TITLE), screen.text(since))
     screen.paragraph(problem.cause)

@@ -43,6 +43,16 @@ def parse(fleet: Fleet, words: Sequence[str]) -> list[Target]:
     return targets
 
 
+def stored(which: str | None) -> tuple[str | None, str | None]:
+    """HOST[/MODULE] of something that may be in the store alone, taken apart; None: all. Raises UsageError."""
+    if which is None:
+        return None, None
+    host, slash, module = which.partition("/")
+    if not valid_name(host) or (slash and not valid_name(module)):
+        raise UsageError(f"{printable(which)!r} does not name a host or a module", "write HOST or HOST/MODULE")
+    return host, module or None
+
+
 def _check(target: Target) -> None:
     host = target.host
     if not host.enabled:

@@ -10,8 +10,18 @@ from dataclasses import dataclass
 from enum import Enum
 
 from pyrsyncbackup_collector import errors
-from pyrsyncbackup_collector.catalog.views import Failure, HostView, ModuleView, RunView
-from pyrsyncbackup_collector.config import Policy
+from pyrsyncbackup_collector.catalog.copies import CopyView
+from pyrsyncbackup_collector.catalog.views import (
+    DamageView,
+    DrillView,
+    Failure,
+    HostView,
+    MirrorView,
+    ModuleView,
+    RunView,
+)
+from pyrsyncbackup_collector.cli import amounts
+from pyrsyncbackup_collector.config import CopyConfig, Policy
 from pyrsyncbackup_collector.fleet.hosts import Host
 from pyrsyncbackup_collector.schedule.forecast import expected_at
 
@@ -19,11 +29,17 @@ from pyrsyncbackup_collector.schedule.forecast import expected_at
 class State(Enum):
     """How a host or a module stands, the worst first."""
 
+    DAMAGED = "damaged"
     UNREACHABLE = "unreachable"
     FAILING = "failing"
+    # A restore drill did not bring back what is kept.
+    UNSOUND = "unsound"
     LATE = "late"
     PARTIAL = "partial"
+    FROZEN = "frozen"
     INVALID = "invalid"
+    # What came back is as it was on the host, and its validator is not content with that.
+    REJECTED = "rejected"
     PENDING = "pending"
     OK = "ok"
     ABSENT = "absent"
@@ -36,8 +52,17 @@ class State(Enum):
         return self in _PROBLEMS
 
 
-_PROBLEMS = frozenset({State.UNREACHABLE, State.FAILING, State.LATE, State.PARTIAL, State.INVALID})
+_PROBLEMS = frozenset(
+    {
+        *(State.DAMAGED, State.UNREACHABLE, State.FAILING, State.UNSOUND, State.LATE),
+        *(State.PARTIAL, State.FROZEN, State.INVALID, State.REJECTED),
+    }
+)
+# A round comes at most one interval after the one before; half of one more is for what takes long.
+_LATE_AFTER = 1.5
 _UNKNOWN = Failure("BackupError", "the cause was not recorded", "", False)
+# Chores that another command than the one of their name asks for.
+_COMMANDS = {"damage": "verify"}
 _ORDER = {state: number for number, state in enumerate(State)}
 
 
@@ -140,12 +165,15 @@ def _state_of(host: Host, row: ModuleView, policy: Policy, now: float) -> tuple[
             return State.LATE, due, known, "does the daemon run?"
     if row.last_pull is None:
         return State.PENDING, None, "waits for its first pull", ""
+    if row.frozen is not None:
+        again = f"look at it; if it is as it should be, `pyrsyncbackup retention resume {host.name}/{row.name}`"
+        return State.FROZEN, row.frozen, f"nothing of it expires: {row.frozen_why}", again
     return State.OK, None, "", ""
 
 
 def judge_chore(run: RunView) -> Verdict:
     """Judge a chore by its last run that ended."""
-    again = f"`pyrsyncbackup {run.kind}` tries it again, and tells more"
+    again = f"`pyrsyncbackup {_COMMANDS.get(run.kind, run.kind)}` tries it again, and tells more"
     if run.outcome == "failed":
         failure = run.failure or _UNKNOWN
         return Verdict(State.FAILING, run.kind, "", run.end, failure.cause, failure.hint or again)
@@ -154,3 +182,70 @@ def judge_chore(run: RunView) -> Verdict:
         cause = "1 problem was found" if count == 1 else f"{count} problems were found"
         return Verdict(State.PARTIAL, run.kind, "", run.end, cause, again)
     return Verdict(State.OK, run.kind, last_good=run.end)
+
+
+def judge_copy(copy: CopyConfig, row: CopyView | None, now: float) -> Verdict:
+    """Judge a second copy by its last round."""
+    again = f"`pyrsyncbackup replicate {copy.name}` tries it again, and tells more"
+    name = f"copy {copy.name}"
+    if row is None:
+        return Verdict(
+            State.PENDING, name, cause="waits for its first round", hint=f"`pyrsyncbackup copies init {copy.name}`"
+        )
+    if row.failure is not None:
+        hint = row.failure.hint or again
+        return Verdict(State.FAILING, name, "", row.failing_since, row.failure.cause, hint, last_good=row.good)
+    if count := row.document.get("problems", 0):
+        what = "1 snapshot or module was" if count == 1 else f"{count} snapshots or modules were"
+        return Verdict(State.PARTIAL, name, "", row.tried, f"{what} not copied", again, last_good=row.good)
+    if copy.every is not None and now > row.tried + copy.every * _LATE_AFTER:
+        since = row.tried + copy.every
+        return Verdict(
+            State.LATE, name, "", since, "the last round is too old", "does the daemon run?", last_good=row.good
+        )
+    return Verdict(State.OK, name, last_good=row.good)
+
+
+def judge_drill(drill: DrillView) -> Verdict:
+    """Judge the last drill of a module: whether it came back, and whether its validator was content."""
+    if drill.differences:
+        count = "1 entry" if drill.differences == 1 else f"{drill.differences:,} entries"
+        cause = f"of snapshot {drill.sequence} {count} did not come back in a drill: {', '.join(drill.examples[:3])}"
+        hint = f"`pyrsyncbackup verify {drill.host}/{drill.module}` tells what is damaged"
+        return Verdict(State.UNSOUND, drill.host, drill.module, drill.time, cause, hint)
+    if drill.validation in ("failed", "timed out"):
+        words = drill.said[-1] if drill.said else f"it {drill.validation}"
+        cause = f"snapshot {drill.sequence} came back as it was, but its validator says: {words}"
+        hint = f"look at the configuration on {drill.host}; `pyrsyncbackup drill {drill.host}/{drill.module}` says more"
+        return Verdict(State.REJECTED, drill.host, drill.module, drill.time, cause, hint)
+    return Verdict(State.OK, drill.host, drill.module, last_good=drill.time)
+
+
+def judge_mirror(mirror: MirrorView) -> Verdict:
+    """Judge a mirror that is behind; its snapshots are as well as they are without it."""
+    names = (mirror.host, mirror.module)
+    name = "/".join(names)
+    again = f"`pyrsyncbackup pull {name}` brings the mirror up to date"
+    if mirror.outcome == "partial":
+        look = f"`pyrsyncbackup verify {name}` tells what is damaged; {again}"
+        return Verdict(State.PARTIAL, *names, mirror.since, f"its mirror lacks {mirror.note}", look)
+    hint = f"{mirror.hint}; then {again}" if mirror.hint else again
+    return Verdict(State.FAILING, *names, mirror.since, f"its mirror is behind: {mirror.cause}", hint)
+
+
+def judge_damage(found: Iterable[DamageView]) -> list[Verdict]:
+    """One verdict for each module that needs damaged objects."""
+    by_module: dict[tuple[str, str], list[DamageView]] = {}
+    for one in found:
+        by_module.setdefault((one.host, one.module), []).append(one)
+    return [_judge_damaged(host, module, those) for (host, module), those in by_module.items()]
+
+
+def _judge_damaged(host: str, module: str, those: list[DamageView]) -> Verdict:
+    snapshots = sorted({name for one in those for name in one.snapshots})
+    contents = amounts.counted(len(those), "content")
+    needed = snapshots[0].rpartition("@")[2] if len(snapshots) == 1 else amounts.counted(len(snapshots), "snapshot")
+    cause = f"{contents} of {needed} {'is' if len(those) == 1 else 'are'} damaged: {those[0].cause}"
+    name = f"{host}/{module}"
+    hint = f"`pyrsyncbackup verify {name}` names all; `pyrsyncbackup pull {name}` brings what the host still has"
+    return Verdict(State.DAMAGED, host, module, min(one.since for one in those), cause, hint)

@@ -6,7 +6,7 @@ Commands that only read take no lock of the store: they work while the daemon do
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,13 +17,16 @@ from pyrsyncbackup_collector import config as configuration
 from pyrsyncbackup_collector.cli import amounts
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.config import Config, Policy
-from pyrsyncbackup_collector.errors import ConfigError, NotFound, StoreMissing, StoreReadOnly
+from pyrsyncbackup_collector.errors import ConfigError, NotFound, StoreDamaged, StoreMissing, StoreReadOnly
 from pyrsyncbackup_collector.fleet.hosts import Fleet
 
 if TYPE_CHECKING:
     from pyrsyncbackup_collector.catalog import Catalog
-    from pyrsyncbackup_collector.catalog.views import DaemonView, PeerView
+    from pyrsyncbackup_collector.catalog.views import DaemonView, ModuleView, PeerView
+    from pyrsyncbackup_collector.cli.source import Source
     from pyrsyncbackup_collector.cli.verdict import HostVerdict, Verdict
+    from pyrsyncbackup_collector.store.room import Floor, Room
+    from pyrsyncbackup_collector.store.signature import KeySigner
     from pyrsyncbackup_collector.store.snapshot import Snapshot
     from pyrsyncbackup_collector.store.store import Store
     from pyrsyncbackup_collector.transport.connections import Connections
@@ -32,16 +35,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """A loaded configuration and its hosts."""
+    """A loaded configuration and its hosts; and the second copy that is read in the place of the store, if any."""
 
     config: Config
     fleet: Fleet
+    source: Source | None = None
 
     @classmethod
     def load(cls, file: Path) -> Workplace:
         """Read the configuration; raises ConfigError."""
         config = configuration.load(file)
         return cls(config, Fleet.from_config(config))
+
+    @classmethod
+    def reading(cls, file: Path, copy: str | None, identity: Path | None) -> Workplace:
+        """For commands that can read a second copy: `copy` is its name in the configuration, or where it is.
+
+        Of a place no configuration is needed. Raises ConfigError, NotFound, UsageError.
+        """
+        if copy is None:
+            return cls.load(file)
+        from pyrsyncbackup_collector.cli.source import Source, no_configuration
+
+        if Source.is_place(copy):
+            config = no_configuration()
+            return cls(config, Fleet.from_config(config), Source.at(copy, identity))
+        place = cls.load(file)
+        return cls(place.config, place.fleet, Source.named(place.config, copy, identity))
 
     def make_keys(self) -> bool:
         """Make the collector's certificate and SSH key where they are missing; whether any was."""
@@ -101,6 +121,23 @@ class Workplace:
             catalog.lacking(store)
             return f"{catalog.path}: {amounts.counted(len(catalog.snapshots()), 'snapshot')}"
 
+    def room(self) -> tuple[Room, Floor]:
+        """The room on the store's file system, and what of it has to stay free; raises StoreMissing."""
+        from pyrsyncbackup_collector.store import room
+
+        there = room.look(self.config.store)
+        return there, room.floor(self.config.space, there)
+
+    def try_room(self) -> str:
+        """That pulls may begin; raises StoreFull."""
+        from pyrsyncbackup_collector.store import room
+
+        there, floor = self.room()
+        room.check(there, floor)
+        return (
+            f"{amounts.size(there.free)} of {amounts.size(there.total)} are free, {amounts.size(floor.free)} stay free"
+        )
+
     def try_sandbox(self) -> str:
         """That rsync can be run in a sandbox; raises SandboxUnavailable."""
         from pyrsyncbackup_collector.pull import sandbox
@@ -124,11 +161,18 @@ class Workplace:
             raise ConfigError([f"the pinned certificate {self.pin(host)} cannot be read: {error}"]) from error
 
     @contextmanager
-    def store(self, *, lock: bool = False) -> Iterator[Store]:
-        """The open store, with `lock` for writing."""
+    def store(self, *, lock: bool = False, only: str = "", signer: KeySigner | None = None) -> Iterator[Store]:
+        """The open store, with `lock` for writing; of a copy far away `only` HOST or HOST/MODULE is fetched.
+
+        With `signer` the signatures of logs can be verified.
+        """
         from pyrsyncbackup_collector.store.store import Store
 
-        with Store.open(self.config.store, lock=lock) as store:
+        if self.source is not None:
+            with self.source.opened(only, signer) as copy:
+                yield copy
+            return
+        with Store.open(self.config.store, lock=lock, signer=signer) as store:
             yield store
 
     @contextmanager
@@ -156,12 +200,15 @@ class Workplace:
         from pyrsyncbackup_collector.store import reference
 
         wanted = reference.parse(text)
-        with self.store() as store:
+        with self.store(only=f"{wanted.host}/{wanted.module}") as store:
             known = store.snapshots(wanted.host, wanted.module)
+            if not known and self.source is not None:
+                raise NotFound(f"the copy has no snapshot of {wanted.host}/{wanted.module}", "`snapshots` shows all")
             if not known:
                 # A host that was removed keeps its snapshots; one with neither is a slip of the pen.
                 self.fleet.host(wanted.host)
             snapshot = reference.resolve(wanted, known, SystemClock().now())
+            _must_be_readable(snapshot, known)
             with store.reading(snapshot):
                 yield store, snapshot
 
@@ -180,12 +227,13 @@ class Workplace:
             if not any(peer.name == name for peer in self.offered()):
                 raise
 
-    def verdicts(self, now: float) -> tuple[list[HostVerdict], list[Verdict], DaemonView | None]:
-        """How every configured host stands by what the catalog knows, every chore, and the daemon that said so."""
-        from pyrsyncbackup_collector.cli.verdict import judge_chore, judge_host
+    def verdicts(self, now: float) -> tuple[list[HostVerdict], list[Verdict], list[Verdict], DaemonView | None]:
+        """How all stands by what the catalog knows: every configured host, chores, drills and mirrors, the daemon."""
+        from pyrsyncbackup_collector.cli.verdict import judge_chore, judge_copy, judge_drill, judge_host, judge_mirror
 
         with self.catalog() as catalog:
             known = catalog.fleet()
+            rounds = {view.name: view for view in catalog.copies()}
         rows = {row.name: row for row in known.hosts}
         judged = []
         for host in self.fleet.hosts:
@@ -193,7 +241,52 @@ class Workplace:
             hints = {row.name: row.hints for row in modules}
             policy = partial(self._policy, host.name, hints)
             judged.append(judge_host(host, rows.get(host.name), modules, policy, now))
-        return judged, [judge_chore(run) for run in known.chores], known.daemon
+        # A pin that was refused was told to whoever asked: only what comes again by itself is upkeep.
+        upkeep = [judge_chore(run) for run in known.chores if run.kind in type(self.config.upkeep).model_fields]
+        # Each second copy stands for itself.
+        upkeep += [judge_copy(copy, rounds.get(copy.name), now) for copy in self.config.copies]
+        drills = list(map(judge_drill, known.drills))
+        # Where no mirror is wanted any more, what is left of one is nobody's business.
+        wanted = [mirror for mirror in known.mirrors if self._is_mirrored(known.modules, mirror.host, mirror.module)]
+        return judged, upkeep, drills + list(map(judge_mirror, wanted)), known.daemon
+
+    def damage(self) -> list[Verdict]:
+        """What is damaged in the store and did not come again, by module."""
+        from pyrsyncbackup_collector.cli.verdict import judge_damage
+
+        with self.catalog() as catalog:
+            return judge_damage(catalog.damage())
+
+    def signer(self) -> KeySigner | None:
+        """The key that signs the logs, if it is there; makes none."""
+        from pyrsyncbackup_collector.store.signature import KeySigner
+
+        path = self.config.state / "identity" / "key.pem"
+        try:
+            return KeySigner(path.read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def _is_mirrored(self, modules: Iterable[ModuleView], host: str, module: str) -> bool:
+        enabled = any(each.name == host and each.enabled and each.wants(module) for each in self.fleet.hosts)
+        hints = {row.name: row.hints for row in modules if row.host == host}
+        policy = self._policy(host, hints, module) if enabled else None
+        return policy is not None and policy.mirror and policy.enabled
 
     def _policy(self, host: str, hints: dict[str, Hints], module: str) -> Policy:
         return configuration.effective(self.config, host, module, hints.get(module))
+
+
+def _must_be_readable(snapshot: Snapshot, known: Sequence[Snapshot]) -> None:
+    """Raise StoreDamaged for one that is damaged, with the newest one before it that is not."""
+    from pyrsyncbackup_collector.store.snapshot import DAMAGED
+
+    if snapshot.state != DAMAGED:
+        return
+    name = f"{snapshot.host}/{snapshot.module}"
+    sound = [each.name for each in known if each.state != DAMAGED and each.sequence < snapshot.sequence]
+    hint = f"the one before it is {name}@{sound[-1]}" if sound else ""
+    raise StoreDamaged(
+        f"snapshot {snapshot.name} of {name} is damaged: its manifest cannot be read",
+        hint or f"`pyrsyncbackup verify {name}` says more; `pyrsyncbackup snapshots {name}` shows what else there is",
+    )

@@ -17,9 +17,9 @@ from typing import Any, Final, TypeVar, get_args
 import tomllib
 from pydantic import BaseModel, ValidationError
 
-from pyrsyncbackup_collector.config import hops
+from pyrsyncbackup_collector.config import copies, hops
 from pyrsyncbackup_collector.config.lines import Location, line_of, locate
-from pyrsyncbackup_collector.config.model import CollectorFile, Config, HostConfig, HostsFile, Rule
+from pyrsyncbackup_collector.config.model import CollectorFile, Config, CopyConfig, HostConfig, HostsFile, Rule
 from pyrsyncbackup_collector.errors import ConfigError
 
 DEFAULT_FILE: Final = Path("/etc/pyrsyncbackup/collector.toml")
@@ -68,6 +68,7 @@ def load(path: Path) -> Config:
     source = _Source(path)
     main = _read(source, CollectorFile)
     problems = source.problems
+    problems += _copies_twice(source, main) + _one_in_another(source, main)
     hosts: list[tuple[_Source, Location, HostConfig]] = _hosts(source, main)
     rules: list[Rule] = list(main.rule) if main else []
     for extra in _further_files(path, main):
@@ -145,6 +146,44 @@ def _duplicates(hosts: list[tuple[_Source, Location, HostConfig]]) -> list[str]:
     return problems
 
 
+def _copies_twice(source: _Source, main: CollectorFile | None) -> list[str]:
+    apart = _Source(source.path, source.lines)
+    names = [copy.name for copy in main.copies] if main else []
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            apart.problem(("copy", index, "name"), f'"{name}" is the name of another copy already')
+    return apart.problems
+
+
+def _one_in_another(source: _Source, main: CollectorFile | None) -> list[str]:
+    """Mirrors and copies on this machine that the store, or one another, would take for its own."""
+    apart = _Source(source.path, source.lines)
+    if main is None:
+        return []
+    taken = {"the store": _normal(source.path.parent, main.store)}
+    mirror = _normal(source.path.parent, _mirror_dir(main))
+    places: list[tuple[Location, str, Path]] = [(("mirror_dir",), "the place of mirrors", mirror)]
+    for index, copy in enumerate(main.copies):
+        if isinstance(copy.to, copies.DirectoryPlace):
+            places.append((("copy", index, "to"), f"copy {copy.name}", _normal(source.path.parent, copy.to.path)))
+    for location, name, place in places:
+        for other, path in taken.items():
+            if place == path or path in place.parents or place in path.parents:
+                how = "is" if place == path else "is in" if path in place.parents else "holds"
+                apart.problem(location, f'"{place}" {how} {other}, {path}: each needs a directory of its own')
+        taken.setdefault(name, place)
+    return apart.problems
+
+
+def _mirror_dir(main: CollectorFile) -> Path:
+    # Beside the store: below it would be taken for a part of it.
+    return main.mirror_dir or main.store.with_name(f"{main.store.name}-mirror")
+
+
+def _normal(base: Path, path: Path) -> Path:
+    return Path(os.path.normpath(base / path.expanduser()))
+
+
 def _assemble(path: Path, main: CollectorFile, rules: tuple[Rule, ...], hosts: tuple[HostConfig, ...]) -> Config:
     base = path.parent
 
@@ -157,12 +196,15 @@ def _assemble(path: Path, main: CollectorFile, rules: tuple[Rule, ...], hosts: t
         catalog=absolute(main.catalog),
         state=absolute(main.state) if main.state else base,
         runtime=absolute(main.runtime) if main.runtime else _default_runtime(path),
+        mirror_dir=absolute(_mirror_dir(main)),
         sandbox=main.sandbox,
         limits=main.limits,
         upkeep=main.upkeep,
+        space=main.space,
         policy=main.policy,
         rules=rules,
         hosts=tuple(_with_paths(host, absolute) for host in hosts),
+        copies=tuple(_copy_with_paths(copy, absolute) for copy in main.copies),
     )
 
 
@@ -171,6 +213,11 @@ def _with_paths(host: HostConfig, absolute: Any) -> HostConfig:
         name: absolute(value) for name in ("key", "known_hosts") if (value := getattr(host.ssh, name)) is not None
     }
     return host.model_copy(update={"ssh": host.ssh.model_copy(update=changes)}) if changes else host
+
+
+def _copy_with_paths(copy: CopyConfig, absolute: Any) -> CopyConfig:
+    changes = {name: absolute(value) for name in ("credentials", "key") if (value := getattr(copy, name)) is not None}
+    return copy.model_copy(update=changes)
 
 
 def _default_runtime(path: Path) -> Path:
@@ -216,8 +263,9 @@ def _explain(fault: Any, model: type[BaseModel]) -> str:
 def _known_keys(model: type[BaseModel], location: Location) -> list[str]:
     for part in location:
         if isinstance(part, str):
-            model = _model_in(model.model_fields[part].annotation)
-    return list(model.model_fields)
+            by_key = {field.alias or name: field for name, field in model.model_fields.items()}
+            model = _model_in(by_key[part].annotation)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _model_in(annotation: Any) -> type[BaseModel]:

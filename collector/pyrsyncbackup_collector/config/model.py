@@ -17,11 +17,14 @@ from typing import Annotated, Final, Literal, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pyrsyncbackup import DEFAULT_AGENT_PORT, valid_name
 
-from pyrsyncbackup_collector.config import calendar, quantities, spans, zones
+from pyrsyncbackup_collector.config import calendar, copies, quantities, spans, zones
+from pyrsyncbackup_collector.config.copies import Place
 
 M = TypeVar("M")
 
 _HOSTNAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*\.?\Z")
+# What is shorter would free nothing sooner that matters, and throw away what a cut-off pull goes on with.
+LEAST_GRACE: Final = 3600.0
 _USER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]*\$?\Z")
 
 
@@ -170,8 +173,11 @@ class PolicySettings(Strict):
     windows: Spans | None = None
     blackouts: Spans | None = None
     keep: Keep | None = None
+    freeze: Annotated[float | None, _before(quantities.percent_or_off)] = None
     share: Annotated[bool | None, _before(quantities.switch)] = None
+    validators: Annotated[bool | None, _before(quantities.switch)] = None
     enabled: bool | None = None
+    mirror: bool | None = None
     bwlimit: Size | None = None
 
     @model_validator(mode="after")
@@ -236,10 +242,15 @@ class HostsFile(Strict):
     rule: Annotated[tuple[Rule, ...], _before(_tuple)] = ()
 
 
+# Runs in which each object is verified once.
+VERIFY_TURNS: Final = 30
+
+
 class Upkeep(Strict):
     """When the daemon does what keeps the store well: seconds between two runs, or moments; None: never by itself.
 
-    What is due begins in `windows`, if there are any, and in no blackout, all in the calendar of `zone`.
+    What is due begins in `windows`, if there are any, and in no blackout, all in the calendar of `zone`. `verify` is
+    how often it reads each object, `verify_rate` how fast, in bytes a second.
     """
 
     zone: Annotated[str | None, _before(zones.zone_name)] = None
@@ -247,6 +258,9 @@ class Upkeep(Strict):
     blackouts: Spans = ()
     prune: Often = 86400.0
     gc: Often = 86400.0
+    verify: Annotated[float | None, _before(quantities.duration_or_off)] = 30 * 86400.0
+    verify_rate: Size = 20 << 20
+    drill: Often = 7 * 86400.0
 
     @property
     def hours(self) -> spans.Hours:
@@ -255,13 +269,65 @@ class Upkeep(Strict):
 
     def rota(self) -> dict[str, float | calendar.Calendar]:
         """How often, by the chore's name; those that are off are left out."""
-        names = type(self).model_fields.keys() - {"zone", "windows", "blackouts"}
+        names = type(self).model_fields.keys() - {"zone", "windows", "blackouts", "verify_rate"}
         found = ((name, getattr(self, name)) for name in sorted(names))
-        return {name: every for name, every in found if every is not None}
+        rota = {name: every for name, every in found if every is not None}
+        if self.verify is not None:
+            # Each time those whose turn it is: a thirtieth, where they were written evenly.
+            rota["verify"] = self.verify / VERIFY_TURNS
+        return rota
 
     @model_validator(mode="after")
     def _leaves_a_moment(self) -> Self:
         return _with_a_moment(self, self.windows, self.blackouts)
+
+
+class CopyConfig(Strict):
+    """One second copy. `every` in seconds, None: by command only. `keep` unset: all that ever came stays."""
+
+    name: Annotated[str, AfterValidator(_name)]
+    to: Annotated[Place, _before(copies.place)]
+    every: Annotated[float | None, _before(quantities.duration_or_off)] = 86400.0
+    keep: Keep | None = None
+    hosts: Glob = "*"
+    modules: Glob = "*"
+    recheck: Duration = 30 * 86400.0
+    encrypt_to: Annotated[tuple[Annotated[str, AfterValidator(copies.recipient)], ...], _before(_names)] = ()
+    endpoint: Annotated[str, AfterValidator(copies.endpoint)] | None = None
+    region: str | None = None
+    credentials: FilePath | None = None
+    key: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> CopyConfig:
+        options = {"endpoint": self.endpoint, "region": self.region, "credentials": self.credentials, "key": self.key}
+        copies.fit(self.to, {name for name, value in options.items() if value is not None})
+        return self
+
+
+def _grace(value: object) -> float:
+    seconds = quantities.duration(value)
+    if seconds < LEAST_GRACE:
+        raise ValueError(
+            f"must be at least {LEAST_GRACE / 3600:.0f}h: a pull that was cut off goes on with what it has"
+        )
+    return seconds
+
+
+class Space(Strict):
+    """What pulls leave free on the store's file system, and how garbage goes.
+
+    `min_free` in bytes or as a part of the file system, None: nothing; `grace` in seconds, `gc_rate` in objects a
+    second.
+    """
+
+    min_free: Annotated[quantities.Share | int | None, _before(quantities.share_or_size)] = quantities.Share(1.0)
+    min_free_inodes: Annotated[quantities.Share | int | None, _before(quantities.share_or_count)] = quantities.Share(
+        1.0
+    )
+    grace: Annotated[float, _before(_grace)] = 86400.0
+    # A tenth of what a disk can do, so that pulls and people notice nothing.
+    gc_rate: Annotated[int, Field(ge=10, le=1_000_000)] = 2_000
 
 
 class CollectorFile(HostsFile):
@@ -271,18 +337,21 @@ class CollectorFile(HostsFile):
     catalog: FilePath
     state: FilePath | None = None
     runtime: FilePath | None = None
+    mirror_dir: FilePath | None = None
     sandbox: Literal["require", "off"] = "require"
     limits: Limits = Limits()
     upkeep: Upkeep = Upkeep()
+    space: Space = Space()
     policy: PolicySettings = PolicySettings()
+    copies: Annotated[tuple[CopyConfig, ...], _before(_tuple)] = Field(default=(), alias="copy")
 
 
 @dataclass(frozen=True)
 class Config:
     """All files together.
 
-    Paths are absolute; `state` is the private directory of keys, pins and invitations, `runtime` that of sockets. Rules
-    and hosts are in the order of the files.
+    Paths are absolute; `mirror_dir` is where plain trees of modules are kept, `state` the private directory of keys,
+    pins and invitations, `runtime` that of sockets. Rules and hosts are in the order of the files.
     """
 
     file: Path
@@ -290,14 +359,26 @@ class Config:
     catalog: Path
     state: Path
     runtime: Path
+    mirror_dir: Path
     sandbox: Literal["require", "off"]
     limits: Limits
     upkeep: Upkeep
+    space: Space
     policy: PolicySettings
     rules: tuple[Rule, ...]
     hosts: tuple[HostConfig, ...]
+    copies: tuple[CopyConfig, ...] = ()
 
     @cached_property
     def by_name(self) -> dict[str, HostConfig]:
         """The hosts by name."""
         return {host.name: host for host in self.hosts}
+
+    def rota(self) -> dict[str, float | calendar.Calendar]:
+        """How often each chore runs, by its name; those that are off are left out."""
+        every = [copy.every for copy in self.copies if copy.every is not None]
+        return self.upkeep.rota() | ({"replicate": min(every)} if every else {})
+
+    def copy(self, name: str) -> CopyConfig | None:
+        """The second copy of that name."""
+        return next((copy for copy in self.copies if copy.name == name), None)

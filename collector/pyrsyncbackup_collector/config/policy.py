@@ -20,6 +20,10 @@ from pyrsyncbackup_collector.config.spans import Hours, Span
 # What happens where nobody wrote anything.
 DEFAULT_CHECK: Final = 15 * 60.0
 DEFAULT_PULL: Final = 86400.0
+DEFAULT_FREEZE: Final = 0.5
+
+# Keys for which None is a value: "off".
+_MAY_BE_OFF: Final = frozenset({"check", "freeze"})
 
 KEEP_ALL: Final = Keep()
 
@@ -47,8 +51,10 @@ class Policy:
     """What counts for one module. Durations in seconds, `bwlimit` in bytes a second.
 
     `check` None: no checks, it is pulled by `pull` only, an interval or moments of the calendar of `zone` (None: the
-    machine's). Pulls begin in `windows`, if there are any, and in no blackout. `share` says whether content that other
-    hosts published may stand in for a transfer.
+    machine's). Pulls begin in `windows`, if there are any, and in no blackout. `freeze` is the share of a module that
+    may be gone or changed at once before its retention stops; None: any. `share` says whether content that other hosts
+    published may stand in for a transfer, `mirror` whether the newest state is kept as a plain tree too, `validators`
+    whether the programs that modules name are run in restore drills.
     """
 
     check: float | None = DEFAULT_CHECK
@@ -57,8 +63,11 @@ class Policy:
     windows: tuple[Span, ...] = ()
     blackouts: tuple[Span, ...] = ()
     keep: Keep = KEEP_ALL
+    freeze: float | None = DEFAULT_FREEZE
     share: bool = True
+    validators: bool = True
     enabled: bool = True
+    mirror: bool = False
     bwlimit: int | None = None
 
     @property
@@ -74,7 +83,8 @@ def effective(config: Config, host: str, module: str, hints: Hints | None = None
         values.update(
             (key, value)
             for key in PolicySettings.model_fields
-            if key in settings.model_fields_set and ((value := getattr(settings, key)) is not None or key == "check")
+            if key in settings.model_fields_set
+            and ((value := getattr(settings, key)) is not None or key in _MAY_BE_OFF)
         )
     own = config.by_name.get(host)
     if own is not None and own.bwlimit is not None:

@@ -7,6 +7,7 @@ is wrong and how it is written instead.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Final
 
 _SECONDS: Final = {"y": 365 * 86400, "w": 7 * 86400, "d": 86400, "h": 3600, "m": 60, "s": 1}
@@ -15,10 +16,23 @@ _DURATION: Final = re.compile("".join(rf"(?:(?P<{unit}>[0-9]+){unit})?" for unit
 _BYTES: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
 _SIZE: Final = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>[KMGTP]?)(?:iB|B)?\Z")
 
+_PERCENT: Final = re.compile(r"(?P<number>[0-9]{1,3}(?:\.[0-9]+)?) ?%\Z")
+
 _GLOB: Final = re.compile(r"(?:[a-z0-9._*?-]|\[!?[a-z0-9._-]+\])+\Z")
 
 # Beyond this a duration is a mistake of the keyboard; it also keeps sums of times far from overflow.
 _LONGEST: Final = 100 * _SECONDS["y"]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of a whole, in percent."""
+
+    percent: float
+
+    def of(self, whole: int) -> int:
+        """So much of it."""
+        return int(whole * self.percent / 100)
 
 
 def duration(value: object) -> float:
@@ -39,6 +53,31 @@ def duration_or_off(value: object) -> float | None:
     return None if value == "off" else duration(value)
 
 
+def written(seconds: float) -> str:
+    """`seconds` in a form that `duration` reads, in days and below: 604800 is "7d", 129600 is "1d12h"."""
+    left, parts = int(seconds), []
+    for unit in "dhms":
+        count, left = divmod(left, _SECONDS[unit])
+        parts += [f"{count}{unit}"] if count else []
+    return "".join(parts) or "0s"
+
+
+def percent(value: object) -> float:
+    """A share from 0 to 1 of "5%" or "12.5%"."""
+    match = _PERCENT.match(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{_shown(value)} is not a share: write it as 50%")
+    found = float(match["number"]) / 100
+    if not 0 < found <= 1:
+        raise ValueError(f"{_shown(value)} is out of range: a share is above 0% and at most 100%")
+    return found
+
+
+def percent_or_off(value: object) -> float | None:
+    """Like `percent`; "off" is None."""
+    return None if value == "off" else percent(value)
+
+
 def size(value: object) -> int:
     """Bytes of 4096, "4096", "64K", "1.5GiB"; units are powers of 1024."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
@@ -50,6 +89,40 @@ def size(value: object) -> int:
     if found < 1:
         raise ValueError(f"{_shown(value)} is out of range: a size is at least 1 byte")
     return found
+
+
+def share_or_size(value: object) -> Share | int | None:
+    """A size, or a part of the whole as "5%"; "off" is None."""
+    if value == "off":
+        return None
+    if isinstance(value, str) and value.endswith("%"):
+        return share(value)
+    try:
+        return size(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or as a part of the whole: 5%") from None
+
+
+def share_or_count(value: object) -> Share | int | None:
+    """A number, or a part of the whole as "5%"; "off" is None."""
+    if value == "off":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    if isinstance(value, str) and value.endswith("%"):
+        return share(value)
+    raise ValueError(f"{_shown(value)} is neither a number nor a part of the whole: write it as 100000 or 5%")
+
+
+def share(value: str) -> Share:
+    """A part of the whole: "0.5%" to "50%"."""
+    try:
+        percent = float(value.removesuffix("%"))
+    except ValueError:
+        percent = 0.0
+    if not 0 < percent <= 50:
+        raise ValueError(f"{_shown(value)} is out of range: a part of the whole is more than 0% and at most 50%")
+    return Share(percent)
 
 
 def switch(value: object) -> bool:

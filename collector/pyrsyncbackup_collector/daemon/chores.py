@@ -14,13 +14,30 @@ from typing import Any, Final
 from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.catalog.journal import CANCELLED, COMPLETE, FAILED, PARTIAL
 from pyrsyncbackup_collector.config import Config
+from pyrsyncbackup_collector.daemon import chore_drill, copying, garbage, retention, verifying
 from pyrsyncbackup_collector.daemon.chore import Chore, Tell, Work
 from pyrsyncbackup_collector.daemon.composition import Parts
 from pyrsyncbackup_collector.daemon.work import PROGRESS_EVERY, described, internal
 from pyrsyncbackup_collector.errors import BackupError, Cancelled, CatalogError, UsageError
 from pyrsyncbackup_collector.pull.cancel import Cancel
+from pyrsyncbackup_collector.store.reserve import PIECE, REMOVAL, Reserve
 
-CHORES: Final[Mapping[str, Chore]] = {}
+CHORES: Final[Mapping[str, Chore]] = {
+    "verify": verifying.verify,
+    "damage": verifying.handle_damage,
+    "prune": retention.prune,
+    "pin": retention.pin,
+    "unpin": retention.unpin,
+    "resume": retention.resume,
+    "forget": retention.forget,
+    "gc": garbage.collect,
+    "drill": chore_drill.chore,
+    "replicate": copying.replicate,
+}
+
+
+# Those that make room, by dropping many rows first.
+_REMOVING: Final = frozenset({"prune", "forget", "gc"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +69,7 @@ def do(
     chore = CHORES.get(name)
     if chore is None:
         raise UsageError(f"this collector does not know how to {name}", "is the daemon of the same version?")
+    Reserve(config.store).lend(config.catalog.parent, REMOVAL if name in _REMOVING else PIECE)
     run = parts.catalog.run_begin("", "", kind=name, trigger=trigger)
     with logs.bind(run=run, chore=name):
         if begun:

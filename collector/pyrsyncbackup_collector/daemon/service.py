@@ -14,8 +14,9 @@ from typing import Final
 
 from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.config import Config, Policy, effective
-from pyrsyncbackup_collector.daemon import reload
+from pyrsyncbackup_collector.daemon import reload, retention
 from pyrsyncbackup_collector.daemon.composition import Parts
+from pyrsyncbackup_collector.daemon.fullness import LOOK_EVERY, Fullness
 from pyrsyncbackup_collector.daemon.newcomers import take_in
 from pyrsyncbackup_collector.daemon.notify import Notifier
 from pyrsyncbackup_collector.daemon.requests import Desk
@@ -28,6 +29,7 @@ from pyrsyncbackup_collector.errors import (
     BackupError,
     Cancelled,
     CatalogError,
+    CatalogFull,
     ConfigError,
     ConnectError,
     NotFound,
@@ -65,6 +67,7 @@ class Service:
         self._board = Board(_slots(config), self._passes)
         self._desk = Desk(parts.catalog, self._board, self._cancel_run)
         self._upkeep = Upkeep(parts, config)
+        self._fullness = Fullness(parts.store.path, self._board, parts.clock)
         self._threads: set[threading.Thread] = set()
         self._cancels: dict[str, tuple[Host, Cancel]] = {}
         self._offers: dict[str, Discovery] = {}
@@ -77,7 +80,7 @@ class Service:
         self._stopping = False
         self._reload_asked = False
         self._catalog_fault = ""
-        self._next_heartbeat = self._next_trim = self._next_alive = 0.0
+        self._next_heartbeat = self._next_trim = self._next_alive = self._next_look = 0.0
 
     def stop(self) -> None:
         """End soon: running pulls are cancelled, what they transferred stays known."""
@@ -143,6 +146,10 @@ class Service:
         if self._desk.poll(self._fleet):
             self._wakeup.set()
         self._upkeep.poll()
+        if monotonic >= self._next_look:
+            self._next_look = monotonic + LOOK_EVERY
+            if self._fullness.look(self._config.space):
+                self._wakeup.set()
         if monotonic >= self._next_heartbeat:
             self._next_heartbeat = monotonic + HEARTBEAT
             pulls, workers = self._board.workers()
@@ -157,6 +164,9 @@ class Service:
         try:
             work()
         except CatalogError as error:
+            if isinstance(error, CatalogFull):
+                # Whoever asks for room has to be heard.
+                self._parts.store.reserve.lend(self._config.catalog.parent)
             if error.cause != self._catalog_fault:
                 self._catalog_fault = error.cause
                 logs.get().error("the catalog cannot be used", **described(error))
@@ -260,9 +270,14 @@ class Service:
         try:
             host = self._fleet.host(job.host)
             policy = self._policy(job.host, job.module)
-            order = PullOrder(host, job.module, policy, self._config.limits, _TRIGGERS[job.reason])
+            config = self._config
+            mirror = config.mirror_dir if policy.mirror else None
+            trigger = _TRIGGERS[job.reason]
+            order = PullOrder(host, job.module, policy, config.limits, trigger, config.space, mirror)
             ended = pull(self._parts, order, cancel, begun=begun, next_try=failed)
             self._desk.pull_ended(job.host, job.module, ended)
+            if ended.report and ended.report.snapshot and self._config.upkeep.prune is not None:
+                retention.after_pull(self._parts, self._config, job.host, job.module)
         except (CatalogError, NotFound) as error:
             failed(error)
             self._desk.pull_lost(job.host, job.module, error)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pyrsyncbackup_collector import logs
-from pyrsyncbackup_collector.catalog.journal import PULL
+from pyrsyncbackup_collector.catalog.journal import FAILED, PULL
 from pyrsyncbackup_collector.config import Config
 from pyrsyncbackup_collector.config.calendar import Calendar
 from pyrsyncbackup_collector.config.spans import Hours
@@ -21,6 +21,8 @@ from pyrsyncbackup_collector.schedule.rota import is_due
 
 # A chore that never ran begins so long after the daemon: first come the pulls.
 FIRST: Final = 300.0
+# A chore that failed is tried again so soon at the latest.
+AGAIN: Final = 3600.0
 # Whether something is due by the rota is looked up so often, in seconds.
 LOOK_EVERY: Final = 10.0
 
@@ -77,12 +79,14 @@ class Upkeep:
 
     def _due(self, now: float) -> list[str]:
         upkeep = self._config.upkeep
-        rota = upkeep.rota()
+        rota = self._config.rota()
         names = [name for name in chores.CHORES if name in rota and not self._runs(name)]
         return [name for name in names if self._is_due(name, rota[name], upkeep.hours, now)]
 
     def _is_due(self, name: str, every: float | Calendar, hours: Hours, now: float) -> bool:
         last = self._parts.catalog.runs(kind=name, limit=1)
+        if last and last[0].outcome == FAILED and not isinstance(every, Calendar):
+            every = min(every, AGAIN)
         if last:
             return is_due(every, hours, last[0].begin, now)
         # By a clock that nobody sets: how long the service has been running.

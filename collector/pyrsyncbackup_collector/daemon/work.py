@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.catalog.journal import CANCELLED, FAILED
-from pyrsyncbackup_collector.config import Limits, Policy
+from pyrsyncbackup_collector.config import Limits, Policy, Space
+from pyrsyncbackup_collector.daemon import mirroring
 from pyrsyncbackup_collector.daemon.attempts import Attempts
 from pyrsyncbackup_collector.daemon.composition import Parts
 from pyrsyncbackup_collector.discovery import Discovery, discover
@@ -26,11 +28,14 @@ from pyrsyncbackup_collector.pull.driver import parts_of, pull_module
 from pyrsyncbackup_collector.pull.report import Progress, PullReport, Watcher
 from pyrsyncbackup_collector.pull.salvage import Parts as Begins
 from pyrsyncbackup_collector.pull.task import Task
+from pyrsyncbackup_collector.store import room
 from pyrsyncbackup_collector.transport.agent_client import AgentClient
 from pyrsyncbackup_collector.transport.offer import ModuleOffer, Peer
 
 # What follows a pull reads its row twice a second.
 PROGRESS_EVERY: Final = 0.5
+# What a pull leaves free in any case, for manifests, logs and the catalog. In bytes.
+RESERVE: Final = 64 << 20
 # Seconds in which a relay has tried all its peers, dead ones too.
 LISTING: Final = 30.0
 
@@ -120,6 +125,9 @@ class PullOrder:
     policy: Policy
     limits: Limits
     trigger: str
+    space: Space = field(default_factory=Space)
+    # Where the mirror of the module is kept up to date after the pull, if it has one.
+    mirror: Path | None = None
 
 
 def pull(
@@ -155,6 +163,8 @@ def pull(
         finally:
             deadline.close()
             _record(parts, ended, next_try, again=overdue.told and ended.error is None)
+        if ended.report is not None and order.mirror is not None:
+            mirroring.follow(parts, order.host.name, order.module, order.mirror, order.space, cancel)
         return ended
 
 
@@ -215,19 +225,22 @@ def _outcome(
 def _attempt(parts: Parts, order: PullOrder, run: str, cancel: Cancel, watch: _Progress, kept: Begins) -> PullReport:
     cancel.check()
     tools = parts.tools
+    there = room.look(parts.store.path)
+    floor = room.floor(order.space, there)
+    room.check(there, floor)
     with (
         parts.connections.agent(order.host, now=True) as agent,
         agent.open(order.module, bwlimit=order.policy.bwlimit or 0, ends=cancel.ends) as session,
     ):
         watch.begin()
-        return pull_module(_task(order, run), session, tools, cancel, watch, kept)
+        return pull_module(_task(order, run, floor), session, tools, cancel, watch, kept)
 
 
 def _stopped() -> Cancelled:
     return Cancelled("stopped on request", "run it again; what was transferred is kept")
 
 
-def _task(order: PullOrder, run: str) -> Task:
+def _task(order: PullOrder, run: str, floor: room.Floor) -> Task:
     limits = order.limits
     return Task(
         run=run,
@@ -237,6 +250,7 @@ def _task(order: PullOrder, run: str) -> Task:
         timeout=int(limits.stall),
         max_file=limits.max_file_size,
         max_total=limits.max_module_size,
+        reserve=max(RESERVE, floor.free),
         window_files=limits.batch_files,
         window_bytes=limits.batch_size,
     )
@@ -294,6 +308,7 @@ def _record(parts: Parts, ended: Ended, next_try: Callable[[BackupError], float 
             "rsync_tail": "\n".join(report.rsync),
             "counters": asdict(report.counts),
             "problems": [(problem.path, problem.message or problem.kind) for problem in report.problems],
+            "note": report.note,
         }
     try:
         parts.catalog.run_end(ended.run, ended.outcome, error=error, next_try=later, again=again, **facts)

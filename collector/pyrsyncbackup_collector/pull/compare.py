@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from enum import IntEnum
 
 import msgspec
@@ -51,8 +52,12 @@ class Finding(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class Comparison:
     """Runs the merge once; afterwards `tokens` holds a token (0: none to keep) for each entry that is there now."""
 
-    def __init__(self, known_tokens: array[int]) -> None:
-        """`known_tokens` belong to the entries of the newest snapshot, in their order; empty if there are none."""
+    def __init__(self, known_tokens: array[int], lost: AbstractSet[str] = frozenset()) -> None:
+        """`known_tokens` belong to the entries of the newest snapshot, in their order; empty if there are none.
+
+        `lost` are digests of contents that have to come again although nothing changed.
+        """
+        self._lost = lost
         self.tokens: array[int] = array("Q")
         self.same = 0
         self._known = known_tokens
@@ -137,11 +142,12 @@ class Comparison:
             entry, sha256=before.sha256, chunks=before.chunks, claimed=before.claimed, allocated=before.allocated
         )
         self.tokens.append(kept)
-        if settled and aligned == before:
+        lost = content and before.sha256 in self._lost
+        if settled and aligned == before and not lost:
             self.same += 1
             return None
         if content:
-            need = Need.HASH if before.sha256 and before.size == entry.size else Need.CONTENT
+            need = Need.HASH if before.sha256 and before.size == entry.size and not lost else Need.CONTENT
         else:
             need = Need.NOTHING  # another name of a file: its first name tells about the content
         return Finding(path, entry, before, need, token, listed.young, listed.root, len(self.tokens) - 1)

@@ -16,14 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.clock import Clock
 from pyrsyncbackup_collector.entry import FILE, Entry
-from pyrsyncbackup_collector.errors import ConnectError, ModuleError
+from pyrsyncbackup_collector.errors import ConnectError, ModuleError, SnapshotDamaged
 from pyrsyncbackup_collector.pull import fetch, salvage
 from pyrsyncbackup_collector.pull.cancel import Cancel
 from pyrsyncbackup_collector.pull.compare import Comparison, Finding, Need
 from pyrsyncbackup_collector.pull.early import Early
 from pyrsyncbackup_collector.pull.fetch import Fetched, Fetcher
+from pyrsyncbackup_collector.pull.foundation import Foundation, as_it_was, entries_of, foundation_of
 from pyrsyncbackup_collector.pull.ledger import Ledger, ModuleMemory
 from pyrsyncbackup_collector.pull.links import Links
 from pyrsyncbackup_collector.pull.report import (
@@ -90,8 +92,9 @@ class Tools:
 
 def plan_module(task: Task, session: Session, tools: Tools) -> Iterator[PlannedChange]:
     """What a pull would look at and transfer, by listing and comparing alone; nothing is recorded."""
-    comparison, previous = _comparison(task, tools)
-    for finding in comparison.findings(session.list(), _entries(tools.store, previous)):
+    foundation = foundation_of(tools.store, tools.ledger, task.host, task.module)
+    comparison, previous = foundation.comparison, foundation.previous
+    for finding in comparison.findings(session.list(), entries_of(tools.store, previous)):
         transfer = finding.need is Need.CONTENT
         yield PlannedChange(finding.path, _kind(finding), finding.entry, finding.before, transfer)
 
@@ -157,10 +160,26 @@ class _Pull:
         self._quotes: list[str] = []
         self._sizes: set[int] = set()
         self._early = Early(task, tools.sandbox, incoming, tools.clock)
+        self._unreadable: SnapshotDamaged | None = None
+        self._lost: AbstractSet[str] = frozenset()
 
     def run(self) -> PullReport:
+        task, store, ledger = self._task, self._tools.store, self._tools.ledger
+        try:
+            return self._run(foundation_of(store, ledger, task.host, task.module))
+        except SnapshotDamaged as error:
+            # Nothing of it is taken over: a full snapshot comes in its place, and it stays where it is.
+            self._unreadable = error
+            logs.get().warning("snapshot damaged, a full one is made", snapshot=error.name, cause=error.cause)
+            ledger.catch_up(store, task.host, task.module)
+            self._counts, self._problems, self._progress = Counts(), Problems(), Progress()
+            self._sizes, self._quotes = set(), []
+            return self._run(Foundation(Comparison(array("Q")), None, error.sequence))
+
+    def _run(self, foundation: Foundation) -> PullReport:
         task, tools = self._task, self._tools
-        comparison, previous = _comparison(task, tools)
+        comparison, previous = foundation.comparison, foundation.previous
+        self._lost = foundation.lost
         if previous is not None and not comparison.remembers:
             # A commit that did not reach the catalog is one reason for that; the next would be refused.
             tools.ledger.catch_up(tools.store, task.host, task.module)
@@ -172,7 +191,7 @@ class _Pull:
             if findings:
                 dropped = self._settle(findings, changes, tokens, links)
                 tokens = array("Q", (token for place, token in enumerate(tokens) if place not in dropped))
-            return self._finish(previous, changes, tokens)
+            return self._finish(foundation, changes, tokens)
         except ConnectError:
             # All transfers have ended by now.
             store, ledger = tools.store, tools.ledger
@@ -187,8 +206,8 @@ class _Pull:
     def _list(self, comparison: Comparison, previous: Snapshot | None, findings: Spool[Finding]) -> Links:
         """Phase one: the whole listing, compared; afterwards the totals are known."""
         self._tell("list")
-        links = Links(lambda: _entries(self._tools.store, previous))
-        for finding in comparison.findings(self._session.list(), _entries(self._tools.store, previous)):
+        links = Links(lambda: entries_of(self._tools.store, previous))
+        for finding in comparison.findings(self._session.list(), entries_of(self._tools.store, previous)):
             findings.append(finding)
             links.note(finding)
             if (size := self._wanted(finding)) is not None:
@@ -283,6 +302,8 @@ class _Pull:
             self._progress.bytes_done += size
         if problem:
             self._problems.add(finding.path, entry, problem)
+        if before is not None and entry is not None and before.sha256 in self._lost:
+            entry = as_it_was(entry, before)
         self._count(before, entry)
         if entry != before:
             changes.append(Change(finding.path, entry))
@@ -304,7 +325,8 @@ class _Pull:
         else:
             counts.metadata += 1
 
-    def _finish(self, previous: Snapshot | None, changes: Spool[Change], tokens: array[int]) -> PullReport:
+    def _finish(self, foundation: Foundation, changes: Spool[Change], tokens: array[int]) -> PullReport:
+        previous = foundation.previous
         self._tell("commit")
         self._cancel.check()
         counts = self._counts
@@ -328,14 +350,22 @@ class _Pull:
             facts=_facts(self._session.offer, self._problems, task.share),
         )
         memory = ModuleMemory(snapshot.sequence, tokens.tobytes(), kept)
-        before = previous.sequence if previous else 0
-        self._tools.ledger.commit(task.run, snapshot, changes, memory, previous=before, share=task.share)
+        whole = self._unreadable is not None
+        self._tools.ledger.commit(
+            task.run, snapshot, changes, memory, previous=foundation.sequence, share=task.share, whole=whole
+        )
         return self._report(Outcome.PARTIAL if partial else Outcome.COMPLETE, snapshot)
 
     def _report(self, outcome: Outcome, snapshot: Snapshot | None) -> PullReport:
         problems = self._problems
         return PullReport(
-            outcome, snapshot, self._counts, tuple(problems.listed), problems.total, tuple(self._quotes[:MAX_QUOTES])
+            outcome,
+            snapshot,
+            self._counts,
+            tuple(problems.listed),
+            problems.total,
+            tuple(self._quotes[:MAX_QUOTES]),
+            self._unreadable.note if self._unreadable else "",
         )
 
     def _received(self, size: int) -> None:
@@ -358,19 +388,6 @@ def _ahead(work: Callable[[list[Finding]], Fetched], windows: Iterable[list[Find
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()
-
-
-def _comparison(task: Task, tools: Tools) -> tuple[Comparison, Snapshot | None]:
-    previous = tools.store.newest(task.host, task.module)
-    memory = tools.ledger.memory(task.host, task.module)
-    tokens: array[int] = array("Q")
-    if memory is not None and previous is not None and memory.sequence == previous.sequence:
-        tokens.frombytes(memory.tokens)
-    return Comparison(tokens), previous
-
-
-def _entries(store: Store, snapshot: Snapshot | None) -> Iterator[Entry]:
-    return iter(()) if snapshot is None else store.entries(snapshot)
 
 
 def _facts(offer: ModuleOffer, problems: Problems, share: bool) -> Facts:

@@ -29,6 +29,7 @@ from pyrsyncbackup_collector.pull.rsync_process import Client, Pump
 from pyrsyncbackup_collector.pull.salvage import Parts
 from pyrsyncbackup_collector.pull.sandbox import Limits, Sandbox
 from pyrsyncbackup_collector.pull.task import Task
+from pyrsyncbackup_collector.store import room
 from pyrsyncbackup_collector.store.layout import remove_tree
 from pyrsyncbackup_collector.store.objects import ObjectStore
 from pyrsyncbackup_collector.transport.offer import ErrorKind, FileHash, Listed, ModuleOffer, Root
@@ -164,7 +165,8 @@ class Fetcher:
         claims = [(said[f.path].sha256, _entry(f).public) for f in sound]
         granted = self._ledger.pin_claimable(task.run, task.host, claims, share=task.share) if claims else set()
         # What was recorded before may have been claimed, so that it is not granted again; it must still be an object.
-        sizes_of = self._ledger.known({*granted, *(f.before.sha256 for f in sound if f.before and f.before.sha256)})
+        relied_on = {*granted, *(f.before.sha256 for f in sound if f.before and f.before.sha256)}
+        sizes_of = self._ledger.pin_known(task.run, relied_on) if relied_on else {}
         for finding in sound:
             answer, before = said[finding.path], finding.before
             own = before is not None and (before.sha256, before.size) == (answer.sha256, answer.size)
@@ -198,13 +200,12 @@ class Fetcher:
         if needed + self._task.reserve > free:
             raise StoreFull(
                 f"the store has {free >> 20} MiB free; this transfer needs up to {needed >> 20} MiB and "
-                f"{self._task.reserve >> 20} MiB are kept in reserve",
-                "free space on the store's file system",
+                f"{self._task.reserve >> 20} MiB stay free",
+                room.HINT,
             )
 
     def _free(self) -> int:
-        room = os.statvfs(self._incoming)
-        return room.f_bavail * room.f_frsize
+        return room.look(self._incoming).free
 
     def _run(self, fetch: Fetch, root: Root, findings: list[Finding], fetched: Fetched) -> None:
         """One rsync for files of one root, added to `fetched.runs`."""
@@ -224,7 +225,7 @@ class Fetcher:
             if self._free() < self._task.reserve:
                 raise StoreFull(
                     f"the store has less than {self._task.reserve >> 20} MiB free in the middle of a transfer",
-                    "free space on the store's file system",
+                    room.HINT,
                 )
 
         ended = started.run(self._session.transfer(root.id), count)
@@ -267,7 +268,10 @@ class Fetcher:
             begin = new.tell()
             try:
                 with self._objects.open_entry(before) as old:
-                    _skip(old, begin)
+                    if old.seekable():
+                        old.seek(begin)
+                    else:
+                        _skip(old, begin)
                     shutil.copyfileobj(old, new, _PIECE)
             except StoreDamaged:
                 # Then the whole file travels, or what follows its begin, and its new content is right.
@@ -299,7 +303,7 @@ def _belongs(finding: Finding, answer: FileHash) -> bool:
 
 def _has_basis(finding: Finding) -> bool:
     before = finding.before
-    return before is not None and bool(before.sha256) and before.size >= BASIS and not before.chunks
+    return before is not None and bool(before.sha256) and before.size >= BASIS
 
 
 def _entry(finding: Finding) -> Entry:

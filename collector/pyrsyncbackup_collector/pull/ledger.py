@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 
+from pyrsyncbackup_collector.store.chunks import Chunked
 from pyrsyncbackup_collector.store.snapshot import Change, Snapshot
 from pyrsyncbackup_collector.store.store import Store
 
@@ -29,12 +30,13 @@ class ModuleMemory:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One content that is now an object in the store."""
+    """One content that is now an object in the store, or lies there in chunks: then `stored_size` is 0."""
 
     sha256: str
     size: int
     stored_size: int
     public: bool
+    chunked: Chunked | None = None
 
 
 class Ledger(Protocol):
@@ -59,14 +61,28 @@ class Ledger(Protocol):
         ...
 
     def record_objects(self, pull: str, host: str, objects: Sequence[StoredObject]) -> None:
-        """Make objects known, as sent by `host`, and pin them for `pull`. Call after the store's sync."""
+        """Make objects known, as sent by `host`, and pin them for `pull`. Call after the store's sync.
+
+        List and chunks of a content in chunks become known as well, but are nothing that anyone may claim.
+        """
+        ...
+
+    def pin_known(self, pull: str, digests: Collection[str]) -> dict[str, int]:
+        """Pin `digests` for `pull`, whether they are objects or are about to become some; sizes of those that are.
+
+        Before a content is written, or is not written because it is known: nobody removes it from here on.
+        """
         ...
 
     def known(self, digests: Collection[str]) -> dict[str, int]:
         """Sizes (bytes) of those of `digests` that are objects already, whoever sent them.
 
-        Says nothing about who may claim them.
+        A content in chunks is known while its list and all its chunks are. Says nothing about who may claim them.
         """
+        ...
+
+    def lists(self, digests: Collection[str]) -> dict[str, str]:
+        """The digest of the list of chunks of those of `digests` that are contents in chunks: `Entry.chunks`."""
         ...
 
     def commit(
@@ -78,20 +94,26 @@ class Ledger(Protocol):
         *,
         previous: int | None = None,
         share: bool = True,
+        whole: bool = False,
     ) -> None:
         """Record a snapshot that lies in the store: its row, its changed paths, the memory; one transaction.
 
         `changes` are those since snapshot number `previous` (0: there was none; default: the number before). Raises
         CatalogMismatch if that is not the newest one in the catalog (a commit did not reach it). A second time with the
-        same snapshot does nothing. Without `share` no content becomes public by it.
+        same snapshot does nothing. Without `share` no content becomes public by it. With `whole`, `changes` are all
+        entries there are, whatever `previous` held.
         """
         ...
 
     def catch_up(self, store: Store, host: str, module: str) -> None:
         """Add a snapshot of the module that lies in the store and did not reach the catalog.
 
-        Raises CatalogMismatch if there is more than one, and StoreDamaged.
+        Raises CatalogMismatch if there is more than one.
         """
+        ...
+
+    def lost(self, host: str, module: str) -> AbstractSet[str]:
+        """Digests of contents of the module's newest state whose objects are damaged: they are to be fetched anew."""
         ...
 
     def remember(self, host: str, module: str, memory: ModuleMemory) -> None:

@@ -50,7 +50,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class PullReport:
-    """The result of a pull that ended; `snapshot` is None if nothing changed, `rsync` quotes runs with complaints."""
+    """The result of a pull that ended.
+
+    `snapshot` is None if nothing changed, `rsync` quotes runs with complaints, `note` is what else is worth a word.
+    """
 
     outcome: Outcome
     snapshot: Snapshot | None
@@ -58,6 +61,7 @@ class PullReport:
     problems: tuple[Problem, ...] = ()
     problems_total: int = 0
     rsync: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

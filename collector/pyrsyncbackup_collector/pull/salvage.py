@@ -48,12 +48,17 @@ def keep(task: Task, objects: ObjectStore, ledger: Ledger, parts: Parts) -> int:
                         continue
                     if os.fstat(source).st_size > task.max_file:
                         continue
-                    found = objects.ingest(source, task.max_file, lambda sha256: bool(ledger.known({sha256})))
+                    found = objects.ingest(
+                        source,
+                        task.max_file,
+                        lambda sha256: bool(ledger.pin_known(task.run, {sha256})),
+                        relied=lambda sha256: bool(ledger.pin_known(task.run, {sha256})),
+                    )
                 finally:
                     os.close(source)
                 files.remove(name)
                 # Nobody compared it with what the agent reads: private until a listing says otherwise.
-                batch.append(StoredObject(found.sha256, found.size, found.stored_size, public=False))
+                batch.append(StoredObject(found.sha256, found.size, found.stored_size, False, found.chunked))
                 if len(batch) >= _BATCH:
                     kept += _record(task, objects, ledger, batch)
     return kept + _record(task, objects, ledger, batch)

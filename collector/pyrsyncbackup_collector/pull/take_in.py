@@ -24,7 +24,7 @@ from pyrsyncbackup_collector.pull.ledger import Ledger, StoredObject
 from pyrsyncbackup_collector.pull.outcome import ORDINARY, failure
 from pyrsyncbackup_collector.pull.report import Counts
 from pyrsyncbackup_collector.pull.task import Task
-from pyrsyncbackup_collector.store.objects import ObjectStore
+from pyrsyncbackup_collector.store.objects import WHOLE, ObjectStore
 from pyrsyncbackup_collector.transport.offer import ErrorKind, FileHash
 
 # Files whose digests are asked for ahead of taking them in.
@@ -113,10 +113,17 @@ class TakeIn:
 
     def _round(self, fetched: Fetched) -> list[Settled]:
         taken = self._ingest(fetched)
-        settled = [self._settle(finding, fetched, taken) for finding in fetched.window]
+        lists = self._lists(fetched, taken)
+        settled = [self._settle(finding, fetched, taken, lists) for finding in fetched.window]
         # Not after a failure: what had arrived may be kept (`salvage`).
         fetched.discard()
         return settled
+
+    def _lists(self, fetched: Fetched, taken: Taken) -> dict[str, str]:
+        """The lists of chunks of large contents, whether they were sent or claimed."""
+        digests = {claim.sha256 for claim in fetched.claimed.values() if claim.size > WHOLE}
+        digests.update(item.sha256 for item in taken.stored if item.chunked)
+        return self._ledger.lists(digests) if digests else {}
 
     def _ingest(self, fetched: Fetched) -> Taken:
         """Make objects of what arrived and agrees with the agent's digest, and make them known."""
@@ -163,13 +170,16 @@ class TakeIn:
         fetched.hashes.update((answer.path, answer) for answer in said)
         if _is_large(names, findings):
             return
-        known = self._ledger.known({answer.sha256 for answer in said if answer.sha256})
+        known = self._ledger.pin_known(self._task.run, {answer.sha256 for answer in said if answer.sha256})
         for answer, (path, name) in zip(said, names, strict=True):
             if answer.error is None:
                 self._ingest_file(incoming, name, _said(answer), findings[path], known.__contains__, taken)
 
     def _is_known(self, sha256: str) -> bool:
-        return sha256 in self._ledger.known({sha256})
+        return sha256 in self._ledger.pin_known(self._task.run, {sha256})
+
+    def _is_relied(self, sha256: str) -> bool:
+        return bool(self._ledger.pin_known(self._task.run, {sha256}))
 
     def _ingest_file(
         self,
@@ -187,7 +197,8 @@ class TakeIn:
         try:
             if os.fstat(source).st_size > self._task.max_file:
                 return  # it grew meanwhile: it goes round once more, and is named then
-            ingested = self._objects.ingest(source, self._task.max_file, known, lambda: asked().sha256)
+            limit = self._task.max_file
+            ingested = self._objects.ingest(source, limit, known, lambda: asked().sha256, self._is_relied)
         finally:
             os.close(source)
         incoming.remove(name)
@@ -195,16 +206,18 @@ class TakeIn:
         if (ingested.sha256, ingested.size) == (said.sha256, said.size) and entry is not None:
             taken.agreed.add(finding.path)
             public = entry.public and said.token == finding.token and self._task.share
-            taken.stored.append(StoredObject(ingested.sha256, ingested.size, ingested.stored_size, public))
+            taken.stored.append(
+                StoredObject(ingested.sha256, ingested.size, ingested.stored_size, public, ingested.chunked)
+            )
 
-    def _settle(self, finding: Finding, fetched: Fetched, taken: Taken) -> Settled:
+    def _settle(self, finding: Finding, fetched: Fetched, taken: Taken, lists: Mapping[str, str]) -> Settled:
         entry = finding.entry
         if entry is None or finding.need is Need.NOTHING:
             gone = entry is None and finding.position >= 0
             return Settled(finding, entry, 0 if finding.young else finding.token, finding.problem, vanished=gone)
         claim = fetched.claimed.get(finding.path)
         if claim is not None:
-            return self._claimed(finding, entry, claim)
+            return self._claimed(finding, entry, claim, lists.get(claim.sha256, ""))
         answer = fetched.hashes[finding.path]
         if answer.error is ErrorKind.VANISHED:
             return Settled(finding, None, problem="vanished while it was pulled", vanished=True)
@@ -214,17 +227,19 @@ class TakeIn:
             return _unreadable(finding, f"rsync did not deliver it ({fetched.runs[-1].ended.quote()})")
         if finding.path not in taken.agreed:
             return _without_content(finding, entry)
-        done = msgspec.structs.replace(entry, sha256=answer.sha256, size=answer.size)
+        chunks = lists.get(answer.sha256, "")
+        done = msgspec.structs.replace(entry, sha256=answer.sha256, size=answer.size, chunks=chunks)
         if answer.token != finding.token or answer.size != entry.size:
             # Public was what it held when it was listed; what it holds now need not be.
             done = msgspec.structs.replace(done, changing=True, public=False)
             return Settled(finding, done, problem="kept changing while it was pulled")
         return Settled(finding, done, 0 if finding.young else finding.token)
 
-    def _claimed(self, finding: Finding, entry: Entry, claim: FileHash) -> Settled:
+    def _claimed(self, finding: Finding, entry: Entry, claim: FileHash, listed: str) -> Settled:
         before = finding.before
         own = before is not None and before.sha256 == claim.sha256
-        claimed, chunks = (before.claimed, before.chunks) if own and before is not None else (True, "")
+        # The list that is whole, where the one of before need not be.
+        claimed, chunks = (before.claimed, listed or before.chunks) if own and before is not None else (True, listed)
         self._counts.claimed_files += 1
         self._counts.claimed_bytes += claim.size
         done = msgspec.structs.replace(entry, sha256=claim.sha256, claimed=claimed, chunks=chunks)

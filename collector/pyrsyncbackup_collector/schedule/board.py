@@ -329,6 +329,18 @@ class Board:
             wait.failed(now, failure, job.host, job.module, retryable=retryable)
             return wait.until
 
+    def hold_pulls(self, until: float) -> bool:
+        """Let pulls that nobody asked for wait longer, if one failed because of the store; whether one did."""
+        with self._lock:
+            if self.store.failures:
+                self.store.until = max(self.store.until, until)
+            return self.store.failures > 0
+
+    def release_pulls(self) -> None:
+        """The store can be written again: pulls wait for it no longer."""
+        with self._lock:
+            self.store.clear()
+
     def running(self) -> int:
         """How many checks and pulls are under way."""
         with self._lock:

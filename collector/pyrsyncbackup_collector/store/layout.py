@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ FORMAT_NAME = "pyrsyncbackup-store"
 FORMAT_VERSION = 1
 FORMAT, LOCK, README = "format.json", "lock", "README.txt"
 OBJECTS, MANIFESTS, INCOMING = "objects", "manifests", "incoming"
+# Objects that were found damaged.
+ASIDE = "damaged"
 LOG, HEAD = "log.jsonl", "log.head.json"
 # A file whose name begins so was never finished.
 TEMPORARY = ".tmp-"
@@ -31,12 +34,14 @@ _PULL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _MANIFEST = re.compile(r"(([0-9]{6,})-[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{6}Z)\.(full|delta)\.zst")
 
 
-class Format(msgspec.Struct, frozen=True):
-    """format.json."""
+class Format(msgspec.Struct, frozen=True, omit_defaults=True):
+    """format.json. Of a second copy, `copy_of` is the id of its source, `sealed` how it is encrypted ("": not)."""
 
     format: str
     version: int
     id: str
+    copy_of: str = ""
+    sealed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,19 +167,46 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove `path` with all in it, following no link, whatever modes a transfer gave; OSError if something stays."""
+    """Remove `path` with all in it, following no link, whatever modes a transfer gave; OSError if something stays.
+
+    No depth is too deep: directories are moved up before they are emptied.
+    """
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
     path.chmod(0o700)
-    with os.scandir(path) as found:
-        items = list(found)
-    for item in items:
-        if item.is_dir(follow_symlinks=False):
-            remove_tree(Path(item.path))
-        else:
-            Path(item.path).unlink()
+    top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        pending = _empty(top, top)
+        while pending:
+            each = pending.pop()
+            directory = os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
+            try:
+                pending += _empty(directory, top)
+            finally:
+                os.close(directory)
+            os.rmdir(each, dir_fd=top)
+    finally:
+        os.close(top)
     path.rmdir()
+
+
+def _empty(directory: int, top: int) -> list[str]:
+    """Remove what is in an open directory but directories, and move those into `top`; the names that they have there.
+
+    Moving a directory takes the right to write to it.
+    """
+    with os.scandir(directory) as found:
+        items = [(item.name, item.is_dir(follow_symlinks=False)) for item in found]
+    moved = []
+    for name, is_directory in items:
+        if is_directory:
+            moved.append(f".{secrets.token_hex(16)}")
+            os.chmod(name, 0o700, dir_fd=directory)
+            os.rename(name, moved[-1], src_dir_fd=directory, dst_dir_fd=top)
+        else:
+            os.unlink(name, dir_fd=directory)
+    return moved
 
 
 def write_all(file: int, data: bytes) -> None:

@@ -1,10 +1,10 @@
-"""Contents as files named by their SHA-256: written once, never changed, compressed.
+"""Contents as files named by their SHA-256: written once, never changed, compressed; large ones as lists of chunks.
 
 Decides how an object comes to lie in the store and how it is read back. Which objects are known, and which may go, is
 the catalog's.
 """
 
-# ruff: noqa: PTH104, PTH108, PTH110, PTH116
+# ruff: noqa: PTH104, PTH108, PTH110, PTH116, PTH208
 # Names are strings here: making a Path costs as much as the system call it is for
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ import errno
 import hashlib
 import io
 import os
+import re
+import stat
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import count
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -26,11 +29,17 @@ import zstandard
 
 from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.errors import StoreDamaged, StoreError
+from pyrsyncbackup_collector.store.assembly import Assembled, Whole
+from pyrsyncbackup_collector.store.chunks import Chunked, ChunkList, Piece, read_chunks
+from pyrsyncbackup_collector.store.cutting import cut
 from pyrsyncbackup_collector.store.faults import translate, translated
-from pyrsyncbackup_collector.store.layout import TEMPORARY, make_directory, write_all
+from pyrsyncbackup_collector.store.gate import Gate
+from pyrsyncbackup_collector.store.layout import OBJECTS, TEMPORARY, make_directory, write_all
 
 # Up to here a content is read, hashed and compressed in one piece each: fewer calls, and no frame buffers.
 WHOLE: Final = 1 << 20
+# Above, a content is kept in chunks: a change to it costs a few of them then, not all of it once more.
+LARGE: Final = 32 << 20
 # Large enough to make handing a block to the other thread cheap, small enough that memory stays small.
 _BLOCK: Final = 1 << 20
 _LEVEL: Final = 3
@@ -45,11 +54,15 @@ _WRITING: Final = "writing"
 
 
 class Ingested(NamedTuple):
-    """What became of a content: its digest (hexadecimal), its size and that of its object, in bytes."""
+    """What became of a content: its digest (hexadecimal), its size and that of its object, in bytes.
+
+    One in chunks has no object of its own: `stored_size` is 0, and `chunked` says which objects make it up.
+    """
 
     sha256: str
     size: int
     stored_size: int
+    chunked: Chunked | None = None
 
 
 def _nothing_known(_: str) -> bool:
@@ -65,10 +78,14 @@ class _Local(threading.local):
 
 
 class ObjectStore:
-    """The objects below one directory. Any number of threads may use it."""
+    """The objects below one directory. Any number of threads may use it.
 
-    def __init__(self, path: Path) -> None:
+    Contents of more than `large` bytes are kept in chunks.
+    """
+
+    def __init__(self, path: Path, large: int = LARGE) -> None:
         self.path = path
+        self._large = large
         self._prefix = f"{path}/"
         self._local = _Local()
         # Two processes may write at a time only if the lock failed; their drafts still do not meet.
@@ -77,6 +94,8 @@ class ObjectStore:
         self._marked = False
         self._hashers: ThreadPoolExecutor | None = None
         self._hashers_lock = threading.Lock()
+        # Closed for what is being removed.
+        self.gate = Gate()
 
     def close(self) -> None:
         """End the threads."""
@@ -90,17 +109,23 @@ class ObjectStore:
         """Where the object of that digest lies, or would."""
         return Path(self._place(sha256))
 
+    def file_name(self, sha256: str) -> str:
+        """The object's file, from the top of the store or of the copy that it comes from."""
+        return f"{OBJECTS}/{sha256[:2]}/{sha256[2:]}"
+
     def ingest(
         self,
         source: int,
         limit: int,
         known: Callable[[str], bool] = _nothing_known,
         expected: Callable[[], str] | None = None,
+        relied: Callable[[str], bool] = _nothing_known,
     ) -> Ingested:
         """Make an object of what the file descriptor `source` reads, from where it stands to its end.
 
         `known` tells of a digest whether its object has a row in the catalog: such an object is not written again,
         unless its file is gone. A file without a row is replaced, never trusted. Nothing is durable before `sync`.
+        `relied` tells the same of chunks, and keeps those that it knows from being removed; two threads ask it.
         A content whose digest is not the `expected` one becomes no object at all: its stored size is 0. It is asked for
         when the content was read, so that it may be found out meanwhile.
         More than `limit` bytes, and a file that changes while it is read, raise StoreError.
@@ -111,6 +136,8 @@ class ObjectStore:
                 raise StoreError(f"a content of {size} bytes is over the limit of {limit}")
             if size <= WHOLE:
                 return self._ingest_whole(source, size, known, expected)
+            if size > self._large:
+                return self._ingest_large(source, size, known, expected, relied)
             return self._ingest_stream(source, size, known, expected)
         except OSError as fault:
             raise translate(fault, self.path) from fault
@@ -131,6 +158,10 @@ class ObjectStore:
             return Ingested(sha256, size, 0)
         if known(sha256) and (stored := self._stored_size(sha256)):
             return Ingested(sha256, size, stored)
+        return Ingested(sha256, size, self._write(data, sha256))
+
+    def _write(self, data: bytes, sha256: str) -> int:
+        """Make an object of `data`, whose digest that is; return the size of its file."""
         frame = self._local.compressor.compress(data)
         draft, file = self._new_draft(sha256[:2])
         try:
@@ -143,7 +174,36 @@ class ObjectStore:
         finally:
             os.close(file)
         self._publish(draft, sha256)
-        return Ingested(sha256, size, len(frame))
+        return len(frame)
+
+    def _ingest_large(
+        self,
+        source: int,
+        size: int,
+        known: Callable[[str], bool],
+        expected: Callable[[], str] | None,
+        relied: Callable[[str], bool],
+    ) -> Ingested:
+        written: dict[bytes, int] = {}
+
+        def keep(data: bytes) -> tuple[bytes, int]:
+            digest = hashlib.sha256(data).digest()
+            stored = written.get(digest) or (relied(digest.hex()) and self._stored_size(digest.hex()))
+            written[digest] = stored = stored or self._write(data, digest.hex())
+            return digest, stored
+
+        done = cut(source, size, keep, self._pool())
+        if done.chunks.size != size:
+            raise _changed(size, done.chunks.size)
+        if expected and done.sha256 != expected():
+            return Ingested(done.sha256, size, 0)
+        if known(done.sha256) and (stored := self._stored_size(done.sha256)):
+            # As one object, from before there were chunks: what refers to it looks for that.
+            return Ingested(done.sha256, size, stored)
+        lines = done.chunks.encode()
+        digest, stored = keep(lines)
+        chunked = Chunked(Piece(digest, len(lines), stored), done.chunks, done.stored_sizes)
+        return Ingested(done.sha256, size, 0, chunked)
 
     def _ingest_stream(
         self, source: int, size: int, known: Callable[[str], bool], expected: Callable[[], str] | None
@@ -196,23 +256,18 @@ class ObjectStore:
         Its last read raises StoreDamaged if what was read does not have that digest, or not `size` bytes where that is
         given; so does an object that is missing, truncated or no zstd frame. Who stops before the end has no proof.
         """
-        place = self._place(sha256)
-        try:
-            file = os.open(place, os.O_RDONLY)
-        except FileNotFoundError:
-            raise _missing(sha256) from None
-        except OSError as fault:
-            raise translate(fault, place) from fault
+        file = _opened(self._place(sha256), sha256)
         return io.BufferedReader(_Verifying(file, sha256, size), _MAX_READ)
 
-    def read(self, sha256: str, size: int) -> bytes:
-        """The whole content, verified; quicker than `open` for small ones. `size` is what the entry says, in bytes."""
+    def read(self, sha256: str, size: int, *, proven: bool = True) -> bytes:
+        """The whole content, verified; quicker than `open` for small ones. `size` is what the entry says, in bytes.
+
+        Not `proven`: the frame's own checksum was compared, which finds what rotted, but not the digest.
+        """
         place = self._place(sha256)
         try:
-            with open(place, "rb", buffering=0) as file:
+            with open(_opened(place, sha256), "rb", buffering=0) as file:
                 frame = file.read()
-        except FileNotFoundError:
-            raise _missing(sha256) from None
         except OSError as fault:
             raise translate(fault, place) from fault
         try:
@@ -222,21 +277,48 @@ class ObjectStore:
             data = self._local.decompressor.decompress(frame, max_output_size=size, allow_extra_data=False)
         except zstandard.ZstdError as fault:
             raise _damaged(sha256, str(fault)) from None
-        if hashlib.sha256(data).hexdigest() != sha256:
+        if proven and hashlib.sha256(data).hexdigest() != sha256:
             raise _damaged(sha256, "its content has another digest")
         return data
 
-    def open_entry(self, entry: Entry) -> io.BufferedReader:
-        """A stream of the content of a file's entry, verified as by `open`; close it."""
+    def open_entry(self, entry: Entry, *, whole: bool = False) -> io.BufferedReader:
+        """A stream of the content of a file's entry, verified as by `open`; close it.
+
+        One can seek in a content in chunks: each chunk is verified before any of it is handed out, and all together
+        with the last byte, unless something was left out. With `whole`, for those who believe nothing before the end of
+        the stream, it is verified as a whole alone, which takes half the time, and one cannot seek.
+        """
+        if entry.chunks:
+            chunks = self.chunks_of(entry)
+            if whole:
+                return io.BufferedReader(Whole(chunks, entry.sha256, self.read, self._pool()), _MAX_READ)
+            return io.BufferedReader(Assembled(chunks, entry.sha256, self.read, self._pool()), _MAX_READ)
         # What was changing may have the size of another moment; its digest is of what was kept.
         return self.open(entry.sha256, None if entry.changing else entry.size)
 
     def read_entry(self, entry: Entry) -> bytes:
         """The whole content of a file's entry, verified; for small ones."""
-        if not entry.changing:
+        if not entry.changing and not entry.chunks:
             return self.read(entry.sha256, entry.size)
         with self.open_entry(entry) as content:
             return content.read()
+
+    def chunks_of(self, entry: Entry) -> ChunkList:
+        """The chunks of an entry whose content lies in chunks; StoreDamaged names the list, never a guess."""
+        with self.open(entry.chunks) as source:
+            return read_chunks(source, f"object {entry.chunks}", entry.size)
+
+    def present(self, shard: str, needed: AbstractSet[str]) -> set[str]:  # noqa: ARG002 - for those far away
+        """Which objects are there whose digests begin with `shard` (two digits): at least those of `needed`."""
+        with translated(self.path / shard):
+            try:
+                names = os.listdir(self.path / shard)
+            except FileNotFoundError:
+                return set()
+        return {shard + name for name in names if len(name) == 62 and not name.strip("0123456789abcdef")}
+
+    def expect(self, digests: Iterable[str]) -> None:
+        """Be told what will be read next, in that order; of use where objects come from far away."""
 
     def sync(self) -> None:
         """Make all that was written durable: syncfs(2) of the store's file system."""
@@ -248,6 +330,57 @@ class ObjectStore:
                     raise OSError(number, os.strerror(number))
             finally:
                 os.close(directory)
+
+    def names(self, part: int) -> tuple[set[str], int]:
+        """The digests of the files in the directory of that number (below 256), and how many files are none of ours."""
+        shard = f"{part:02x}"
+        with translated(self.path):
+            try:
+                found = os.listdir(self.path / shard)
+            except FileNotFoundError:
+                return set(), 0
+        ours = {shard + name for name in found if _REST.fullmatch(name)}
+        drafts = sum(name.startswith(TEMPORARY) for name in found)
+        return ours, len(found) - len(ours) - drafts
+
+    def written(self, sha256: str) -> float:
+        """When the file of that digest was written, in seconds since 1970; infinity without one."""
+        try:
+            return os.stat(self._place(sha256)).st_mtime
+        except FileNotFoundError:
+            return float("inf")
+        except OSError as fault:
+            raise translate(fault, self.path) from fault
+
+    def stored_size(self, sha256: str) -> int:
+        """Size of the file of that digest in bytes; 0 without one."""
+        try:
+            return self._stored_size(sha256)
+        except OSError as fault:
+            raise translate(fault, self.path) from fault
+
+    def remove(self, digests: Iterable[str]) -> int:
+        """Remove the files of these digests, of which some may be gone; how many bytes. The gate is closed for them."""
+        listed = list(digests)
+        pieces = [listed[first : first + _REMOVED] for first in range(0, len(listed), _REMOVED)]
+        running = [self._pool().submit(self._remove, piece) for piece in pieces]
+        # Also if one fails: nobody removes anything any more when this has ended.
+        wait(running)
+        return sum(each.result() for each in running)
+
+    def _remove(self, digests: list[str]) -> int:
+        size = 0
+        for digest in digests:
+            place = self._place(digest)
+            try:
+                found = os.lstat(place).st_size
+                os.unlink(place)
+            except FileNotFoundError:
+                continue
+            except OSError as fault:
+                raise translate(fault, place) from fault
+            size += found
+        return size
 
     def clear_temporary(self) -> int:
         """Remove drafts that a crash left; how many. Only while nobody else writes."""
@@ -298,6 +431,7 @@ class ObjectStore:
 
     def _publish(self, draft: str, sha256: str) -> None:
         place = self._place(sha256)
+        self.gate.wait(sha256)
         try:
             _rename(draft, place)
         except FileNotFoundError:
@@ -312,6 +446,10 @@ class ObjectStore:
 
 
 _MAX_READ: Final = 256 << 10
+# Files that one thread removes at a time: each waits for the disk, and four threads took a fifth of the time of one.
+_REMOVED: Final = 50
+# The name of an object's file in its directory.
+_REST: Final = re.compile(r"[0-9a-f]{62}")
 
 
 class _Verifying(io.RawIOBase):
@@ -356,6 +494,20 @@ class _Verifying(io.RawIOBase):
         """Close the object's file."""
         self._source.close()
         super().close()
+
+
+def _opened(place: str, sha256: str) -> int:
+    """The object's file; without waiting for what a pipe, laid there by hand, would wait for."""
+    try:
+        file = os.open(place, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise _missing(sha256) from None
+    except OSError as fault:
+        raise translate(fault, place) from fault
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise _damaged(sha256, "it is no regular file")
+    return file
 
 
 def _changed(size: int, done: int) -> StoreError:

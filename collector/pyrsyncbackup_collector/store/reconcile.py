@@ -40,6 +40,7 @@ class ReconcileReport:
     faults: list[str] = field(default_factory=list)
     drafts: int = 0
     incoming: int = 0
+    swept: int = 0
 
 
 def reconcile(store: Store) -> ReconcileReport:
@@ -47,6 +48,7 @@ def reconcile(store: Store) -> ReconcileReport:
     report = ReconcileReport()
     report.incoming = _clear_incoming(store, report)
     report.drafts = store.objects.clear_temporary()
+    store.reserve.fill()
     for host, module in store.modules():
         try:
             _reconcile_module(store, host, module, report)
@@ -75,10 +77,12 @@ def _reconcile_module(store: Store, host: str, module: str, report: ReconcileRep
     if content.torn:
         content = log.cut(content)
         report.faults.append(f"{host}/{module}: the last line of the log was torn, and was cut off")
+    content = log.undone(content)
     content = _accept(log, content, f"{host}/{module}", report)
     content = _complete(store, log, content, directory, report, host, module)
     if not log.is_sealed(content):
         log.seal(content)
+    report.swept += store.sweep(host, module).files
     found = {one.sequence: one for one in store.recorded(host, module)}
     report.recorded += [found[sequence] for sequence in sorted(found)]
     for sequence, line in content.committed().items():

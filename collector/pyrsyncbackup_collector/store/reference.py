@@ -119,8 +119,16 @@ def parse_when(text: str, zone: tzinfo | None = None) -> When:
     )
 
 
+def parse_since(text: str, now: float, zone: tzinfo | None = None) -> float:
+    """The begin of what an age or a date or time names, in seconds since 1970; raise UsageError."""
+    if _AGE.fullmatch(text):
+        return now - sum(int(count) * _UNITS[unit] for count, unit in _AGE_PART.findall(text))
+    if match := _TIME.fullmatch(text):
+        return _timestamp(match, zone, timedelta())
+    raise UsageError(f"{printable(text)!r} is no moment", "write an age (1d, 12h) or a date or time (2026-11-22 21:49)")
+
+
 def _moment(match: re.Match[str], zone: tzinfo | None) -> At:
-    text = match["date"] + "T" + (match["time"] or "00:00") + (match["zone"] or "").strip()
     if not match["time"]:
         length = timedelta(days=1)
     elif not match["seconds"]:
@@ -129,12 +137,17 @@ def _moment(match: re.Match[str], zone: tzinfo | None) -> At:
         length = timedelta(seconds=1)
     else:
         length = timedelta(microseconds=1)
+    return At(_timestamp(match, zone, length))
+
+
+def _timestamp(match: re.Match[str], zone: tzinfo | None, later: timedelta) -> float:
+    text = match["date"] + "T" + (match["time"] or "00:00") + (match["zone"] or "").strip()
     try:
         # Added before the zone is, so that a day ends at midnight also where it has 23 or 25 hours.
-        end = datetime.fromisoformat(text) + length
-        if end.tzinfo is None:
-            end = end.replace(tzinfo=zone) if zone is not None else end.astimezone()
-        return At(end.timestamp())
+        moment = datetime.fromisoformat(text) + later
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=zone) if zone is not None else moment.astimezone()
+        return moment.timestamp()
     except (ValueError, OverflowError) as error:
         raise UsageError(f"{match[0]!r} is not a time: {error}", "write it as 2026-11-22 21:49") from error
 

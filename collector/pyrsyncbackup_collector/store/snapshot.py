@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
 
 from pyrsyncbackup_collector.entry import Entry
 
 COMPLETE = "complete"
 PARTIAL = "partial"
+# Its manifest cannot be read: it keeps its place in the order, what it held is not known.
+DAMAGED = "damaged"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, gc=False):
     """One path that differs from the snapshot before: its new entry, or None if it is gone."""
 
     path: bytes
@@ -86,3 +90,19 @@ class Snapshot:
     base: str | None
     digest: str
     totals: Totals
+
+
+def damaged(recorded: Recorded) -> Snapshot:
+    """What stands for a snapshot whose manifest cannot be read: all that its name and the log say.
+
+    The base of a delta is "", for it is not known.
+    """
+    try:
+        written = datetime.strptime(recorded.name.partition("-")[2], "%Y-%m-%dT%H%M%SZ")
+        time = written.replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        time = 0.0
+    base = None if recorded.kind == "full" else ""
+    return Snapshot(
+        recorded.host, recorded.module, recorded.sequence, recorded.name, time, DAMAGED, base, recorded.digest, Totals()
+    )

@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -18,8 +18,9 @@ from types import TracebackType
 
 from pyrsyncbackup_collector.clock import Clock, SystemClock
 from pyrsyncbackup_collector.entry import Entry
-from pyrsyncbackup_collector.errors import NotFound, StoreBusy, StoreDamaged, StoreError
+from pyrsyncbackup_collector.errors import NotFound, StoreBusy, StoreDamaged, StoreError, StoreReadOnly
 from pyrsyncbackup_collector.store import layout
+from pyrsyncbackup_collector.store import prune as pruning
 from pyrsyncbackup_collector.store.commit import (
     Foundation,
     Step,
@@ -29,9 +30,10 @@ from pyrsyncbackup_collector.store.commit import (
     no_step,
     publish,
 )
+from pyrsyncbackup_collector.store.copied import CopiedSnapshots, read_copied
 from pyrsyncbackup_collector.store.faults import translated
 from pyrsyncbackup_collector.store.lock import StoreLock
-from pyrsyncbackup_collector.store.log import LogContent, ModuleLog
+from pyrsyncbackup_collector.store.log import Line, LogContent, ModuleLog
 from pyrsyncbackup_collector.store.manifest import (
     MANIFEST_FORMAT,
     Base,
@@ -42,10 +44,12 @@ from pyrsyncbackup_collector.store.manifest import (
     overlay,
     split_time,
 )
-from pyrsyncbackup_collector.store.objects import ObjectStore
+from pyrsyncbackup_collector.store.objects import LARGE, ObjectStore
+from pyrsyncbackup_collector.store.prune import Pruned
 from pyrsyncbackup_collector.store.reconcile import ReconcileReport, reconcile
+from pyrsyncbackup_collector.store.reserve import Reserve
 from pyrsyncbackup_collector.store.signature import Signer
-from pyrsyncbackup_collector.store.snapshot import COMPLETE, PARTIAL, Change, Facts, Recorded, Snapshot
+from pyrsyncbackup_collector.store.snapshot import COMPLETE, PARTIAL, Change, Facts, Recorded, Snapshot, damaged
 
 
 class Store:
@@ -54,10 +58,15 @@ class Store:
     Every method raises StoreError or one of its kinds, and nothing else, for what is wrong with the store.
     """
 
-    def __init__(self, path: Path, id: str, lock: StoreLock | None, signer: Signer | None, step: Step) -> None:
+    def __init__(
+        self, path: Path, id: str, lock: StoreLock | None, signer: Signer | None, step: Step, large: int
+    ) -> None:
         self.path = path
         self.id = id
-        self.objects = ObjectStore(path / layout.OBJECTS)
+        self.objects = ObjectStore(path / layout.OBJECTS, large)
+        # What a second copy has; None for the store itself.
+        self.copied: CopiedSnapshots | None = None
+        self.reserve = Reserve(path)
         self._lock = lock
         self._signer = signer
         self._step = step
@@ -78,15 +87,23 @@ class Store:
         signer: Signer | None = None,
         clock: Clock | None = None,
         step: Step = no_step,
+        large: int = LARGE,
     ) -> Store:
         """Open the store at `path`; never makes one.
 
         With `lock` nobody else can write until `close`: StoreBusy names who does. `signer` signs the logs' heads.
-        `step` is told each step of a commit before it is done.
+        `step` is told each step of a commit or a prune before it is done. Contents of more than `large` bytes go into
+        chunks.
         """
         found = layout.read_format(path)
+        if found.sealed:
+            raise StoreError(f"{path} is an encrypted copy", "read it with --from and --identity")
+        if found.copy_of and lock:
+            raise StoreReadOnly(f"{path} is a second copy: only `replicate` writes there", "name the store itself")
         held = StoreLock(path, (clock or SystemClock()).now()) if lock else None
-        return cls(path, found.id, held, signer, step)
+        store = cls(path, found.copy_of or found.id, held, signer, step, large)
+        store.copied = read_copied(path) if found.copy_of else None
+        return store
 
     def close(self) -> None:
         """Give the lock back."""
@@ -124,6 +141,8 @@ class Store:
 
     def modules(self) -> Iterator[tuple[str, str]]:
         """All (host, module) with a directory in the store, sorted by name."""
+        if self.copied is not None and not (self.path / layout.MANIFESTS).is_dir():
+            return iter(())  # a copy has its directories with what is in them
         return layout.modules(self.path)
 
     def recorded(self, host: str, module: str) -> list[Recorded]:
@@ -131,9 +150,22 @@ class Store:
         found = self._recorded(host, module, self.log(host, module).read())
         return [found[sequence] for sequence in sorted(found)]
 
+    def committed(self, host: str, module: str) -> dict[int, str]:
+        """Digests of the manifests that the log names, but for pruned ones, by number, gone or not."""
+        return {sequence: line.manifest for sequence, line in self.log(host, module).read().committed().items()}
+
     def snapshots(self, host: str, module: str) -> list[Snapshot]:
-        """The module's snapshots, oldest first; none for a module that was never committed."""
-        return [self.snapshot(one) for one in self.recorded(host, module)]
+        """The module's snapshots, oldest first; none for a module that was never committed.
+
+        One whose manifest cannot be read is among them, with the state "damaged".
+        """
+        return [self._listed(one) for one in self.recorded(host, module)]
+
+    def _listed(self, recorded: Recorded) -> Snapshot:
+        try:
+            return self.snapshot(recorded)
+        except StoreDamaged:
+            return damaged(recorded)
 
     def newest(self, host: str, module: str) -> Snapshot | None:
         """The newest snapshot of any state."""
@@ -147,6 +179,10 @@ class Store:
     def facts(self, snapshot: Snapshot) -> Facts:
         """The module as it was defined at that time, and what could not be read."""
         return self._header(_as_recorded(snapshot)).facts()
+
+    def held(self, host: str, module: str, content: LogContent) -> dict[int, Line]:
+        """Commit lines of the snapshots that must be there: not pruned; of a second copy those that it says it has."""
+        return content.committed() if self.copied is None else self.copied.held(host, module, content)
 
     # Reading
 
@@ -185,10 +221,38 @@ class Store:
             else:
                 yield from reader.changes()
 
+    @contextmanager
+    def manifest(self, recorded: Recorded, *, verify: bool = False) -> Iterator[ManifestReader]:
+        """An open manifest, locked against pruning; with `verify` only if its SHA-256 is that of `recorded`.
+
+        Raises NotFound if its file is gone, StoreDamaged if it is not what it should be.
+        """
+        with self._open_manifest(recorded, verify) as reader:
+            yield reader
+
+    def base_of(self, recorded: Recorded, base: Base) -> Recorded:
+        """The full manifest that a delta's header names. Raises StoreDamaged for what is no manifest's name."""
+        return _base_of(recorded, base)
+
     def verify_log(self, host: str, module: str) -> list[str]:
         """What does not fit in the module's log: its chain, its head, the signature. Empty: all is well."""
         log = self.log(host, module)
         return log.verify(log.read())
+
+    def pins(self, host: str, module: str) -> dict[int, str]:
+        """The module's pinned snapshots by sequence number, and why each is pinned."""
+        return self.log(host, module).read().pins()
+
+    def pruned(self, host: str, module: str) -> dict[int, str]:
+        """The digests of the manifests that the module's log says were pruned, by sequence number."""
+        return {sequence: line.manifest for sequence, line in self.log(host, module).read().pruned().items()}
+
+    def check_files(self, snapshot: Snapshot) -> None:
+        """Read a snapshot's manifest and its base. NotFound or StoreDamaged if they are not as log and delta say."""
+        with self._open_manifest(_as_recorded(snapshot), verify=True) as top:
+            if top.header.base is not None:
+                with self._open_manifest(_base_of(snapshot, top.header.base), verify=True):
+                    pass
 
     # Writing
 
@@ -275,6 +339,56 @@ class Store:
         self._step("done")
         return self._snapshot(Recorded(host, module, sequence, name, header.kind, digest), header)
 
+    def prune(self, host: str, module: str, why: Mapping[int, str], *, pinned_too: bool = False) -> Pruned:
+        """Remove the snapshots with the sequence numbers in `why`, each with the reason for the log, durably.
+
+        Pinned ones stay, but for `pinned_too`; one that is read now stays too. Which may go is decided by the caller:
+        the newest goes as any other. When this raises, some may be gone, and a later call goes on.
+        """
+        with self._pruning(host, module) as ground:
+            return pruning.prune(ground, why, pinned_too=pinned_too)
+
+    def sweep(self, host: str, module: str) -> Pruned:
+        """Remove files of pruned snapshots that a crash, or a delta that is gone since, left."""
+        done = Pruned()
+        with self._pruning(host, module) as ground:
+            pruning.sweep(ground, ground.log.read(), done)
+        return done
+
+    def pin(self, host: str, module: str, sequence: int, why: str) -> None:
+        """Keep a snapshot from every prune, durably; once more with another reason replaces that. NotFound for none."""
+        with self._pruning(host, module) as ground:
+            if sequence not in ground.listed(ground.log.read()):
+                raise NotFound(f"{host}/{module} has no snapshot {sequence}")
+            pruning.note(ground, "pin", sequence, why)
+
+    def unpin(self, host: str, module: str, sequence: int) -> None:
+        """Let rules decide about a pinned snapshot again. NotFound if it is not pinned."""
+        with self._pruning(host, module) as ground:
+            if sequence not in ground.log.read().pins():
+                raise NotFound(
+                    f"snapshot {sequence} of {host}/{module} is not pinned",
+                    f"`pyrsyncbackup retention show {host}/{module}` shows what is",
+                )
+            pruning.note(ground, "unpin", sequence, "")
+
+    @contextmanager
+    def _pruning(self, host: str, module: str) -> Iterator[pruning.Ground]:
+        self._must_be_locked()
+        directory = layout.module_directory(self.path, host, module)
+        if not directory.is_dir():
+            raise NotFound(f"the store has no module {host}/{module}")
+
+        def base_of(recorded: Recorded) -> str | None:
+            base = self._header(recorded).base
+            return base.name if base else None
+
+        def listed(content: LogContent) -> dict[int, Recorded]:
+            return self._recorded(host, module, content)
+
+        with self._writer(host, module):
+            yield pruning.Ground(directory, self.log(host, module), listed, base_of, self.reserve, self._step)
+
     def reconcile(self) -> ReconcileReport:
         """Put in order what a crash left; call it once, after opening with the lock and before any pull."""
         self._must_be_locked()
@@ -282,7 +396,8 @@ class Store:
 
     def log(self, host: str, module: str) -> ModuleLog:
         """The log of a module."""
-        return ModuleLog(layout.module_directory(self.path, host, module), host, module, self._signer)
+        coming = self.copied.coming_head(host, module) if self.copied else None
+        return ModuleLog(layout.module_directory(self.path, host, module), host, module, self._signer, coming)
 
     def _next_sequence(self, directory: Path, content: LogContent) -> int:
         names = (layout.parse_manifest(item.name) for item in directory.iterdir())
@@ -324,7 +439,8 @@ class Store:
                 layout.read_format(self.path)
                 return {}
         found = {}
-        for sequence, line in content.committed().items():
+        committed = content.committed() if self.copied is None else self.copied.committed(host, module, content)
+        for sequence, line in committed.items():
             name = layout.parse_manifest(line.file)
             if name and line.file in present:
                 found[sequence] = Recorded(host, module, sequence, name.name, name.kind, line.manifest)
@@ -345,9 +461,11 @@ class Store:
         # What goes wrong in the caller's block is the caller's: only opening is translated here.
         with translated(path):
             try:
-                file = path.open("rb", buffering=0)
+                file = open(path, "rb", buffering=0, opener=_opener)  # noqa: SIM115 - in the `with` below
             except FileNotFoundError:
                 raise NotFound(f"{place} is gone", "it was pruned, or the store was changed by hand") from None
+            except IsADirectoryError:
+                raise StoreDamaged(f"{place} is a directory") from None
         with file:
             with translated(path):
                 fcntl.flock(file.fileno(), fcntl.LOCK_SH)
@@ -389,16 +507,21 @@ class Store:
             raise StoreBusy(f"the store {self.path} was opened for reading", "open it with its lock")
 
 
+def _opener(path: str, flags: int) -> int:
+    """Without waiting for what a pipe, laid there by hand, would wait for."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def _as_recorded(snapshot: Snapshot) -> Recorded:
-    kind = "delta" if snapshot.base else "full"
+    kind = "full" if snapshot.base is None else "delta"
     return Recorded(snapshot.host, snapshot.module, snapshot.sequence, snapshot.name, kind, snapshot.digest)
 
 
-def _base_of(snapshot: Snapshot, base: Base) -> Recorded:
+def _base_of(delta: Snapshot | Recorded, base: Base) -> Recorded:
     name = layout.parse_manifest(f"{base.name}.full.zst")
     if not name:
-        raise StoreDamaged(f"{snapshot.name} names a base that is no manifest: {base.name[:100]!r}")
-    return Recorded(snapshot.host, snapshot.module, name.sequence, name.name, "full", base.digest)
+        raise StoreDamaged(f"{delta.name} names a base that is no manifest: {base.name[:100]!r}")
+    return Recorded(delta.host, delta.module, name.sequence, name.name, "full", base.digest)
 
 
 def _verify_digest(file: FileIO, digest: str, place: str) -> None:

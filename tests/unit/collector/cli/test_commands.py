@@ -31,7 +31,11 @@ ALL = list(commands())
 def test_all_commands_are_there():
     assert {" ".join(words) for words in ALL} == {
         *("init", "check", "daemon", "invitation", "pull", "status", "schedule", "modules"),
-        *("snapshots", "ls", "cat", "diff", "restore", "mount", "catalog rebuild"),
+        *("snapshots", "ls", "cat", "diff", "restore", "verify", "mount", "drill", "catalog rebuild"),
+        *("replicate", "copies init", "export"),
+        *("prune", "pin", "unpin", "forget", "retention show", "retention resume"),
+        *("gc", "space"),
+        *("history", "changes", "compare", "find", "grep"),
         *("host list", "host show", "host trust", "host test", "host tunnel", "host accept"),
     }
 
@@ -65,6 +69,22 @@ def test_the_page_about_the_command_line_names_every_command_and_every_exit_code
     assert missing == []
     listed = {int(code) for code in re.findall(r"^\| (\d+) \| ", page, re.MULTILINE)}
     assert listed == {*options._MEANINGS, 14}
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_the_keys_of_every_json_document_are_documented(words):
+    command = typer.main.get_command(app)
+    for word in words:
+        command = command.commands[word]
+    takes = any("--json" in parameter.opts for parameter in command.params)
+    table = DOCUMENTATION.read_text().partition("\n## JSON\n")[2]
+    assert bool(re.search(rf"^\| `{' '.join(words)}( [^`]*)?` \| ", table, re.MULTILINE)) == takes
+
+
+def test_every_page_of_the_documentation_is_in_the_list_of_the_first_one():
+    pages = {page.name for page in DOCUMENTATION.parent.glob("*.md")}
+    listed = re.findall(r"\(docs/([a-z-]+\.md)\)", (DOCUMENTATION.parents[1] / "README.md").read_text())
+    assert pages == set(listed)
 
 
 def test_init_makes_what_is_missing_and_keeps_what_is_there(tmp_path, capsys):

@@ -3,6 +3,7 @@ import json
 import re
 import sys
 
+import pytest
 from pyrsyncbackup_collector.cli import screen
 from pyrsyncbackup_collector.cli.screen import Column
 
@@ -44,6 +45,21 @@ def test_a_pipe_gets_whole_aligned_lines_without_colour_and_trailing_blanks(caps
     assert {len(line) for line in lines} == {300 + 2 + 4}
 
 
+def test_a_long_table_has_one_heading_and_pages_that_get_no_narrower(capsys, monkeypatch):
+    monkeypatch.setattr(screen, "PAGE", 2)
+    taken = []
+
+    def rows():
+        for name, size in (("a", "1"), ("longer", "1000"), ("b", "2"), ("c", "3"), ("d", "4")):
+            taken.append(name)
+            yield [name, size]
+
+    screen.table([Column("NAME"), Column("SIZE", right=True)], rows())
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["NAME", *taken]
+    assert {len(line) for line in lines} == {len("longer") + 2 + 4}
+
+
 def test_a_terminal_gets_colour_unless_no_color_is_set(monkeypatch):
     terminal = use_terminal(monkeypatch)
     screen.say("fine", screen.GOOD)
@@ -52,6 +68,17 @@ def test_a_terminal_gets_colour_unless_no_color_is_set(monkeypatch):
     terminal.truncate(0)
     screen.say("fine", screen.GOOD)
     assert "\x1b[32m" not in terminal.getvalue()
+
+
+def test_a_sentence_is_folded_between_words_on_a_terminal_and_whole_in_a_pipe(monkeypatch, capsys):
+    words = ", ".join(["copy disk2 13m ago"] * 8)
+    screen.sentence(words)
+    assert capsys.readouterr().out == f"{words}\n"
+    terminal = use_terminal(monkeypatch)
+    screen.sentence(words)
+    lines = [line.rstrip() for line in terminal.getvalue().splitlines()]
+    assert len(lines) > 1
+    assert " ".join(lines) == words
 
 
 def test_on_a_narrow_terminal_the_folding_column_takes_several_lines_and_loses_nothing(monkeypatch):
@@ -69,6 +96,14 @@ def test_json_is_one_document_in_which_no_control_character_is_raw(capsys):
     shown = capsys.readouterr().out
     assert json.loads(shown) == {"name": "\x1b[2J\x9b2J\x7f"}
     assert not any(0x7F <= ord(char) <= 0x9F or char == "\x1b" for char in shown)
+
+
+@pytest.mark.parametrize("items", [[], [1], [{"a": ["\x1b"], "b": {}}, "\x9b2J"]])
+def test_a_long_list_of_json_is_the_same_document(capsys, items):
+    screen.json({"before": {"x": 1}, "every \x9b": items})
+    expected = capsys.readouterr().out
+    screen.json_list({"before": {"x": 1}}, "every \x9b", iter(items))
+    assert capsys.readouterr().out == expected
 
 
 def test_json_escapes_marks_of_writing_direction_and_stays_the_same_document(capsys):

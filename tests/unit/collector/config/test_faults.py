@@ -125,8 +125,8 @@ MAIN_FAULTS = [
     ("[policy.keep]\ndaily = 3.5", "4: policy.keep.daily: must be a whole number, not 3.5"),
     (
         '[[rule]]\nhosts = "db*"',
-        "3: rule[1]: sets nothing: a rule has at least one of check, pull, zone, windows, blackouts, keep, share, "
-        "enabled, bwlimit",
+        "3: rule[1]: sets nothing: a rule has at least one of check, pull, zone, windows, blackouts, keep, freeze, "
+        "share, validators, enabled, mirror, bwlimit",
     ),
     (
         '[[rule]]\nhosts = "db["\ncheck = "1h"',
@@ -189,6 +189,28 @@ def test_all_problems_of_all_files_come_at_once(tmp_path: Path) -> None:
         f'{second}:4: host[2].name: "web1" is defined already in {first}:2',
         f'{second}:6: host[3].name: "web1" is defined already in {first}:2',
     ]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ('mirror_dir = "store/mirror"', 'mirror_dir: "{0}/store/mirror" is in the store, {0}/store'),
+        ('[[copy]]\nname = "a"\nto = "{0}/store"', 'copy[1].to: "{0}/store" is the store, {0}/store'),
+        ('[[copy]]\nname = "a"\nto = "{0}/store/x/../y"', 'copy[1].to: "{0}/store/y" is in the store, {0}/store'),
+        ('[[copy]]\nname = "a"\nto = "{0}"', 'copy[1].to: "{0}" holds the store, {0}/store'),
+        ('[[copy]]\nname = "a"\nto = "/c"\n[[copy]]\nname = "b"\nto = "/c/"', 'copy[2].to: "/c" is copy a, /c'),
+        (
+            '[[copy]]\nname = "a"\nto = "{0}/store-mirror/x"',
+            'copy[1].to: "{0}/store-mirror/x" is in the place of mirrors, {0}/store-mirror',
+        ),
+    ],
+)
+def test_the_store_the_mirrors_and_each_copy_have_a_directory_of_their_own(
+    tmp_path: Path, more: str, said: str
+) -> None:
+    file = tmp_path / "collector.toml"
+    file.write_text('store = "store"\ncatalog = "catalog.sqlite"\n' + more.format(tmp_path))
+    assert problems(file)[0].partition(": ")[2] == said.format(tmp_path) + ": each needs a directory of its own"
 
 
 def test_a_missing_file_names_the_command_that_makes_one(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyrsyncbackup_collector
 import pytest
 from pyrsyncbackup_collector.config import effective, load
-from pyrsyncbackup_collector.config.model import HostConfig, Limits, PolicySettings
+from pyrsyncbackup_collector.config.model import HostConfig, Limits, PolicySettings, Space
 
 SAMPLES = Path(__file__).parents[4] / "packaging" / "samples"
 TEMPLATES = Path(pyrsyncbackup_collector.__file__).parent / "cli"
@@ -22,6 +22,7 @@ def test_a_sample_is_right(file: Path) -> None:
 def test_the_fleet_sample_shows_every_key() -> None:
     config = load(SAMPLES / "fleet/collector.toml")
     assert config.limits.model_fields_set == set(Limits.model_fields)
+    assert config.space.model_fields_set == set(Space.model_fields)
     assert config.policy.model_fields_set == set(PolicySettings.model_fields) - {"bwlimit"}
     assert set.union(*(set(host.model_fields_set) for host in config.hosts)) == set(HostConfig.model_fields)
     assert config.limits == Limits(), "the sample shows the defaults"

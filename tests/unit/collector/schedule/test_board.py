@@ -146,6 +146,21 @@ def test_a_store_that_cannot_be_written_holds_all_pulls_and_no_checks() -> None:
     assert {type(job) for job in b.take(until + 60)} == {PullJob}
 
 
+def test_pulls_wait_for_a_full_store_as_long_as_it_is_full_once_one_failed_for_it() -> None:
+    b = board("a", "b")
+    known(b, "a", "etc", pulled=None)
+    known(b, "b", "etc")
+    assert not b.hold_pulls(T0 + 1000)
+    (job,) = [job for job in b.take(T0) if isinstance(job, PullJob)]
+    b.pull_ended(job, T0, failure="no space left", blame="store")
+    assert b.hold_pulls(T0 + 1000)
+    b.request_pull("b", "etc")
+    assert [job for job in b.take(T0 + 999) if isinstance(job, PullJob)] == [PullJob("b", "etc", "requested")]
+    b.release_pulls()
+    assert [job for job in b.take(T0 + 999) if isinstance(job, PullJob)] == [PullJob("a", "etc", "changed")]
+    assert not b.hold_pulls(T0 + 5000)
+
+
 def test_a_cancelled_pull_waits_for_nobody() -> None:
     b = board("web1")
     known(b, "web1", "etc", pulled=None)

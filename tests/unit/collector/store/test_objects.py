@@ -45,7 +45,7 @@ def ingest(
 def test_a_content_comes_back_and_its_object_names_it(objects: ObjectStore, content: bytes) -> None:
     done = ingest(objects, content)
     place = objects.place(done.sha256)
-    assert done == (hashlib.sha256(content).hexdigest(), len(content), place.stat().st_size)
+    assert done == (hashlib.sha256(content).hexdigest(), len(content), place.stat().st_size, None)
     assert objects.read(done.sha256, len(content)) == content
     with objects.open(done.sha256, len(content)) as stream:
         assert stream.read() == content
