@@ -1,7 +1,7 @@
 """Reads objects as they lie on the disk and says whether each is what its name says.
 
-Small ones are read side by side, a large one is hashed in a thread of its own while this one decompresses. It judges a
-file alone: who needs it, and what becomes of it, is decided by others.
+Small ones are read in a thread ahead of the consumer, a large one is hashed in another while that one decompresses. It
+judges a file alone: who needs it, and what becomes of it, is decided by others.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _BLOCK: Final = 1 << 20
 _READ: Final = 256 << 10
 # What `objects` writes has 2 MiB windows.
 _MAX_WINDOW: Final = 8 << 20
-# Two threads keep two cores busy: reading, decompressing and hashing all let the others run.
-_THREADS: Final = 2
+# One ahead of the consumer: two hand the interpreter's lock to and fro, which takes 20,000 small objects 1.1 s for 0.6.
+_THREADS: Final = 1
 # Objects that a thread takes at once, and tasks that wait for each.
 _TASK: Final = 32
 _AHEAD: Final = 2
