@@ -137,6 +137,7 @@ class Lease:
             deadline = time.monotonic() + 10
             while self._calls and time.monotonic() < deadline:
                 for cancel in list(self._calls.values()):
+                    # grpc raises a bare Exception for a call that has ended; the others are to be cancelled too.
                     with contextlib.suppress(Exception):
                         cancel()
                 self._condition.wait(0.5)

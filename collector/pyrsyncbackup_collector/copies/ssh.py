@@ -13,7 +13,7 @@ from pyrsyncbackup_collector.config.copies import SshPlace
 from pyrsyncbackup_collector.copies import rsync_command, rsync_outcome, rsync_process
 from pyrsyncbackup_collector.copies.rsync_outcome import Ended
 from pyrsyncbackup_collector.copies.target import Listed
-from pyrsyncbackup_collector.errors import CopyMissing, CopyUnreachable
+from pyrsyncbackup_collector.errors import CopyMissing, CopyRefused, CopyUnreachable
 
 # Seconds to wait before a run that failed in passing is tried again.
 PAUSES: Final = (2.0, 10.0)
@@ -113,7 +113,8 @@ class SshTarget:
     def close(self) -> None:
         """End the connection, and forget what was written for it."""
         if (self._folder / "control").exists():
-            with contextlib.suppress(Exception):
+            # One that cannot be ended now ends by itself, and what was copied is copied.
+            with contextlib.suppress(CopyRefused, OSError):
                 rsync_process.run(rsync_command.end(self._place, self._config), lambda: None)
         shutil.rmtree(self._folder, ignore_errors=True)
 
