@@ -88,7 +88,10 @@ def _directory(place: DirectoryPlace) -> DirectoryTarget:
     except OSError as fault:
         raise translate(fault, place.path) from fault
     if not there:
-        raise CopyMissing(f"there is no directory {place.path}", "is its file system mounted?")
+        raise CopyMissing(
+            f"there is no directory {place.path}",
+            "is its file system mounted? A new copy is made by `pyrsyncbackup copies init NAME`",
+        )
     return DirectoryTarget(place.path)
 
 
