@@ -21,7 +21,14 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
 
 MIB = 1 << 20
-SETTINGS = '[policy]\ncheck = "1s"\npull = "1h"\n[space]\nmin_free = "{free}"\nmin_free_inodes = {inodes}\n'
+SETTINGS = """[policy]
+check = "1s"
+pull = "1h"
+keep = {{ last = 1 }}
+[space]
+min_free = "{free}"
+min_free_inodes = {inodes}
+"""
 
 
 class Scene:
@@ -88,8 +95,10 @@ def test_below_min_free_pulls_wait_are_told_once_and_go_on_when_there_is_room(sc
     assert asked.code == 10
     assert "100 MiB stay free" in asked.out + asked.err
     assert "pyrsyncbackup" in asked.out + asked.err
+    # A check that was under way during the first pull may have led to a second one, that found nothing.
+    ended = len(collector.events("pull ended"))
     scene.disk.free()
-    until(lambda: len(collector.events("pull ended")) > 1, 60, "the next pull")
+    until(lambda: len(collector.events("pull ended")) > ended, 60, "the next pull")
     assert len(collector.events("pulls wait for room in the store")) == 1
     assert len(collector.events("there is room in the store, pulls go on")) == 1
     assert scene.say("status").code == 0
@@ -111,9 +120,13 @@ def test_garbage_goes_when_the_disk_is_full_to_the_last_byte(scene: Scene, daemo
     for number in range(700):
         (scene.data / f"f{number}").write_bytes(b"%d" % number)
     assert scene.say("pull", "web1/data").code == 0
+    for number in range(700):
+        (scene.data / f"f{number}").unlink()
+    assert scene.say("pull", "web1/data").code == 0
+    pruned = scene.say("prune")
+    assert pruned.code == 0, pruned
     with sqlite3.connect(scene.disk.place / "catalog.sqlite") as raw:
         raw.execute("UPDATE objects SET unnamed_since = 0, last_used = 0")
-        raw.execute("DELETE FROM versions WHERE CAST(path AS TEXT) LIKE '%/f%'")
     raw.close()
     before = scene.objects()
     if daemon:
