@@ -123,7 +123,7 @@ def test_garbage_goes_when_the_disk_is_full_to_the_last_byte(scene: Scene, daemo
     for number in range(700):
         (scene.data / f"f{number}").unlink()
     assert scene.say("pull", "web1/data").code == 0
-    for command in (("retention", "resume", "web1/data"), ("prune",)):
+    for command in (("prune",), ("retention", "resume", "web1/data"), ("prune",)):
         assert scene.say(*command).code == 0
     with sqlite3.connect(scene.disk.place / "catalog.sqlite") as raw:
         raw.execute("UPDATE objects SET unnamed_since = 0, last_used = 0")
