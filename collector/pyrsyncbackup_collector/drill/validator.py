@@ -104,7 +104,7 @@ def run(
 def arguments(command: Sequence[str], tree: Path, roots: Collection[bytes], directories: Sequence[str]) -> list[str]:
     """The argument vector: limits, a network of its own in which every port is free, the sandbox, the program."""
     bwrap = ["bwrap", "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try"]
-    bwrap += ["--die-with-parent", "--clearenv", "--setenv", "LC_ALL", "C", "--setenv", "PATH", _PROGRAMS]
+    bwrap += ["--clearenv", "--setenv", "LC_ALL", "C", "--setenv", "PATH", _PROGRAMS]
     bwrap += ["--uid", _ANY_USER, "--gid", _ANY_USER, "--cap-drop", "ALL"]
     for directory in SYSTEM_DIRECTORIES:
         if not directory.startswith("/etc/"):  # /etc may be the host's own
