@@ -135,22 +135,42 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, title: s
     """
     if title:
         say(title, TITLE)
-    widths = [0] * len(columns)
+    widths = [len(column.heading) for column in columns]
+    console = out()
     source = iter(rows)
     page, is_first = list(islice(source, PAGE)), True
     while page or is_first:
         cells = [[cell if isinstance(cell, Text) else text(cell) for cell in row] for row in page]
         widths = [max(width, *(row[place].cell_len for row in cells), 0) for place, width in enumerate(widths)]
-        grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=TITLE, show_edge=False)
-        grid.show_header = is_first
-        for column, width in zip(columns, widths, strict=True):
-            least = None if column.fold or is_first else max(width, len(column.heading))
-            justify: JustifyMethod = "right" if column.right else "left"
-            grid.add_column(column.heading, justify=justify, overflow="fold", no_wrap=not column.fold, min_width=least)
-        for row in cells:
-            grid.add_row(*row)
-        _print_stripped(grid)
+        if console.is_terminal:
+            console.print(_grid(columns, cells, None if is_first else widths))
+        else:
+            headings = [[Text(column.heading) for column in columns]] if is_first else []
+            for row in headings + cells:
+                console.file.write(_aligned(columns, row, widths) + "\n")
         page, is_first = list(islice(source, PAGE)), False
+
+
+def _grid(columns: Sequence[Column], rows: Iterable[Sequence[Text]], least: Sequence[int] | None) -> Table:
+    """A page for a terminal: the first one with headings, a further one with columns of these widths at `least`."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=TITLE, show_edge=False)
+    grid.show_header = least is None
+    for place, column in enumerate(columns):
+        width = None if column.fold or least is None else least[place]
+        justify: JustifyMethod = "right" if column.right else "left"
+        grid.add_column(column.heading, justify=justify, overflow="fold", no_wrap=not column.fold, min_width=width)
+    for row in rows:
+        grid.add_row(*row)
+    return grid
+
+
+def _aligned(columns: Sequence[Column], row: Sequence[Text], widths: Sequence[int]) -> str:
+    """A row for a pipe: rich takes ten times as long, and there is nothing to fold."""
+    fields = []
+    for column, cell, width in zip(columns, row, widths, strict=True):
+        blanks = " " * (width - cell.cell_len)
+        fields.append(blanks + cell.plain if column.right else cell.plain + blanks)
+    return "  ".join(fields).rstrip()
 
 
 def _print_stripped(grid: Table) -> None:
