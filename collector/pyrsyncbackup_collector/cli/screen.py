@@ -75,7 +75,7 @@ def text(value: str | bytes | int, style: str = "") -> Text:
 
 def say(value: str | bytes = "", style: str = "") -> None:
     """One line of the answer."""
-    out().print(text(value, style), soft_wrap=True)
+    line(text(value, style))
 
 
 def sentence(value: str, style: str = "") -> None:
@@ -95,7 +95,11 @@ def paragraph(value: str | bytes, style: str = "") -> None:
 def line(*parts: Text | str) -> None:
     """One line of the answer from several pieces; a plain string is escaped."""
     pieces = [part if isinstance(part, Text) else text(part) for part in parts]
-    out().print(Text.assemble(*pieces), soft_wrap=True)
+    console = out()
+    if console.is_terminal:
+        console.print(Text.assemble(*pieces), soft_wrap=True)
+    else:
+        console.file.write("".join(piece.plain for piece in pieces) + "\n")
 
 
 def as_typed(sentence: str) -> str:
