@@ -35,6 +35,7 @@ BackupError                 exit 1
 │   ├── StoreFull               no space (retryable)
 │   ├── StoreReadOnly
 │   ├── CommitOverdue           a commit took longer than its limit (retryable)
+│   ├── ChoreOverdue            work on the store gave no sign of life (retryable)
 │   └── StoreDamaged            an object, manifest or log that does not fit
 │       └── SnapshotDamaged     the newest snapshot of a module cannot be read
 ├── CatalogError           11
@@ -283,6 +284,12 @@ class StoreReadOnly(StoreError):
 
 class CommitOverdue(StoreError):
     """A commit took longer than its limit: the store's file system does not answer."""
+
+    retryable = True
+
+
+class ChoreOverdue(StoreError):
+    """Work on the store gave no sign of life for too long: a file system does not answer."""
 
     retryable = True
 

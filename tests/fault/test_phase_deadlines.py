@@ -29,6 +29,7 @@ from pyrsyncbackup_collector.transport.invitations import own_identity
 
 from tests.support.agent import RunningAgent
 from tests.support.fleet import direct_host, introduce, make_config, pin
+from tests.support.frozen import Frozen
 from tests.support.hostile_agent import HostileAgent
 from tests.support.plain_agent import serving
 from tests.support.sandboxes import chosen
@@ -171,36 +172,6 @@ def test_a_stopped_agent_ends_a_check_and_a_transfer_by_their_limits(tmp_path: P
                 work.check_host(scene.parts, host, None)
         finally:
             agent.process.send_signal(signal.SIGCONT)
-
-
-class Frozen:
-    """An ext4 of its own that can be frozen: who writes then waits until it is thawed, and nothing can end that."""
-
-    def __init__(self, base: Path) -> None:
-        self.place, image = base / "disk", base / "image"
-        self.place.mkdir()
-        with image.open("wb") as file:
-            file.truncate(256 << 20)
-        _run("mkfs.ext4", "-q", image)
-        _run("mount", "-o", "loop", image, self.place)
-        self.is_frozen = False
-
-    def freeze(self) -> None:
-        _run("fsfreeze", "--freeze", self.place)
-        self.is_frozen = True
-
-    def thaw(self) -> None:
-        if self.is_frozen:
-            _run("fsfreeze", "--unfreeze", self.place)
-            self.is_frozen = False
-
-    def close(self) -> None:
-        self.thaw()
-        _run("umount", "-l", self.place)
-
-
-def _run(*argv: str | Path) -> None:
-    subprocess.run([str(word) for word in argv], check=True, capture_output=True)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -46,10 +47,16 @@ def _here(place: Workplace, name: str, options: Mapping[str, Any], watch: Watch)
     from pyrsyncbackup_collector.daemon.composition import opened
 
     with opened(place.config) as parts:
-        done = chores.do(name, parts, place.config, options, Cancel(), trigger="command", watch=watch)
+        done = chores.do(name, parts, place.config, options, Cancel(), trigger="command", watch=watch, given_up=_leave)
     if done.error is not None:
         raise done.error
     return done.document
+
+
+def _leave(error: BackupError) -> None:
+    """End the process: what it waits for never comes, and nobody else could end that."""
+    screen.error(error.cause, error.hint)
+    os._exit(error.exit_code)
 
 
 def _ask(catalog: Catalog, name: str, options: Mapping[str, Any], watch: Watch) -> dict[str, Any]:

@@ -144,6 +144,8 @@ class Limits(Strict):
     commit: Duration = 3600.0
     # Nothing at all arrives for this long: the connection counts as lost.
     stall: Duration = 300.0
+    # No sign of life of a chore: far longer than the removal of a million rows, or an upload over a slow line.
+    chore: Duration = 7200.0
 
 
 class Keep(Strict):

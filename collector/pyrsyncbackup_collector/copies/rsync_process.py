@@ -15,6 +15,8 @@ from pyrsyncbackup_collector.errors import CopyRefused
 # How soon a request to stop is seen, in seconds.
 _LOOK: Final = 0.2
 _MAX_WORDS: Final = 64 << 10
+# For an orderly end, in seconds.
+_END: Final = 10.0
 
 
 def run(argv: Sequence[str], check: Callable[[], None]) -> Ended:
@@ -36,10 +38,19 @@ def run(argv: Sequence[str], check: Callable[[], None]) -> Ended:
                 except subprocess.TimeoutExpired:
                     check()
         except BaseException:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
+            _end(process)
             raise
         return Ended(code if code >= 0 else 128 - code, _text(output), _text(words, _MAX_WORDS))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """In order if it can; rsync removes what is not whole."""
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(_END)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _text(file: IO[bytes], limit: int = -1) -> str:

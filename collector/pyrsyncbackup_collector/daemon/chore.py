@@ -16,7 +16,7 @@ Tell = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a chore works with. It calls `cancel.check` often, and `tell` as often as it likes."""
+    """What a chore works with. It calls `cancel.check` often, which is its sign of life, and `tell` as it likes."""
 
     parts: Parts
     config: Config

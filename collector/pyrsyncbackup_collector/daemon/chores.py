@@ -17,9 +17,11 @@ from pyrsyncbackup_collector.config import Config
 from pyrsyncbackup_collector.daemon import chore_drill, copying, garbage, retention, verifying
 from pyrsyncbackup_collector.daemon.chore import Chore, Tell, Work
 from pyrsyncbackup_collector.daemon.composition import Parts
+from pyrsyncbackup_collector.daemon.vigil import GivenUp, Vigil
 from pyrsyncbackup_collector.daemon.work import PROGRESS_EVERY, described, internal
 from pyrsyncbackup_collector.errors import BackupError, Cancelled, CatalogError, UsageError
 from pyrsyncbackup_collector.pull.cancel import Cancel
+from pyrsyncbackup_collector.pull.deadline import GRACE
 from pyrsyncbackup_collector.store.reserve import PIECE, REMOVAL, Reserve
 
 CHORES: Final[Mapping[str, Chore]] = {
@@ -60,8 +62,13 @@ def do(
     trigger: str,
     watch: Tell | None = None,
     begun: Callable[[str], None] | None = None,
+    given_up: Callable[[BackupError], None] | None = None,
+    grace: float = GRACE,
 ) -> Finished:
     """Do the chore of that name and record it; never raises for what goes wrong with it.
+
+    One that gives no sign of life for `limits.chore` is ended; where nothing can end it, since a file system does not
+    answer, it is recorded as failed `grace` seconds later and `given_up` is told, from another thread.
 
     `begun` is told the run's id, `watch` the progress. Raises UsageError for a name that is no chore's, CatalogError if
     not even the begin can be recorded.
@@ -75,26 +82,31 @@ def do(
         if begun:
             begun(run)
         finished = Finished(run, FAILED, {}, BackupError("it was ended without a word"))
+        overdue = GivenUp(parts, run, "chore", given_up)
+        vigil = Vigil(name, config.limits.chore, parts.clock, overdue, grace)
         try:
-            document = chore(Work(parts, config, cancel, _Progress(parts, run, watch)), options)
+            with cancel.ends(vigil.set):
+                document = chore(Work(parts, config, vigil, _Progress(parts, run, vigil, watch)), options)
             outcome = PARTIAL if document.get("problems") else COMPLETE
             finished = Finished(run, outcome, document)
         except (KeyboardInterrupt, Cancelled):
             finished = Finished(run, CANCELLED, {}, Cancelled("stopped on request", "run it again; it goes on"))
         except BackupError as error:
-            finished = Finished(run, FAILED, {}, error)
+            # What broke because it was ended is told as that.
+            finished = Finished(run, FAILED, {}, vigil.reason or error)
         except Exception as error:  # noqa: BLE001 - a fault of ours is a failed run, not the end of a thread
             logs.get().exception("chore failed by a fault of the program")
             finished = Finished(run, FAILED, {}, internal(error))
         finally:
-            _record(parts, finished)
+            vigil.close()
+            _record(parts, finished, again=overdue.told and finished.error is None)
         return finished
 
 
-def _record(parts: Parts, finished: Finished) -> None:
+def _record(parts: Parts, finished: Finished, *, again: bool) -> None:
     counters = {key: value for key, value in finished.document.items() if type(value) is int}
     try:
-        parts.catalog.run_end(finished.run, finished.outcome, error=finished.error, counters=counters)
+        parts.catalog.run_end(finished.run, finished.outcome, error=finished.error, counters=counters, again=again)
     except CatalogError as fault:
         logs.get().error("the end of a chore could not be recorded", **described(fault))
     if finished.error is None:
@@ -107,11 +119,12 @@ def _record(parts: Parts, finished: Finished) -> None:
 class _Progress:
     """Writes progress to the run's row, not more often than somebody reads it, and passes it on."""
 
-    def __init__(self, parts: Parts, run: str, watch: Tell | None) -> None:
-        self._parts, self._run, self._watch = parts, run, watch
+    def __init__(self, parts: Parts, run: str, vigil: Vigil, watch: Tell | None) -> None:
+        self._parts, self._run, self._vigil, self._watch = parts, run, vigil, watch
         self._next = 0.0
 
     def __call__(self, phase: str, done: int, total: int) -> None:
+        self._vigil.check()
         if self._watch:
             self._watch(phase, done, total)
         now = self._parts.clock.monotonic()

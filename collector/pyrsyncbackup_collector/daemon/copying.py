@@ -69,7 +69,8 @@ def _tell(done: Round) -> None:
 def _round(work: Work, copy: CopyConfig, full: bool, now: float) -> Round:
     store = work.parts.store
     seal = opening.seal(work.config, copy)
-    with closing(opening.open_target(work.config, copy, work.cancel.check, work.cancel.wait)) as target:
+    # Whoever waits for an rsync looks whether to stop: that the wait goes on says nothing about the rsync.
+    with closing(opening.open_target(work.config, copy, work.cancel.look, work.cancel.wait)) as target:
         pull = f"copy-{copy.name}"
         store.discard_incoming(pull)
         try:

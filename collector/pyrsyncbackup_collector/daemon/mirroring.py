@@ -7,16 +7,18 @@ up to date there is no run, unless the last one did not get to say so. What a mi
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.catalog.journal import CANCELLED, COMPLETE, FAILED, PARTIAL
 from pyrsyncbackup_collector.catalog.mirrors import MIRROR
-from pyrsyncbackup_collector.config import Space
+from pyrsyncbackup_collector.config import Limits, Space
 from pyrsyncbackup_collector.daemon.composition import Parts
+from pyrsyncbackup_collector.daemon.vigil import GivenUp, Vigil
 from pyrsyncbackup_collector.entry import printable
 from pyrsyncbackup_collector.errors import BackupError, Cancelled
 from pyrsyncbackup_collector.pull.cancel import Cancel
+from pyrsyncbackup_collector.pull.deadline import GRACE
 from pyrsyncbackup_collector.store import mirror, room
 from pyrsyncbackup_collector.store.restore_report import RestoreReport
 from pyrsyncbackup_collector.store.snapshot import Snapshot
@@ -25,8 +27,21 @@ from pyrsyncbackup_collector.store.snapshot import Snapshot
 _LOOK: Final = 64 << 20
 
 
-def follow(parts: Parts, host: str, module: str, where: Path, space: Space, cancel: Cancel) -> None:
-    """Bring the mirror of a module below `where` up to date, and record it; never raises for what goes wrong."""
+def follow(
+    parts: Parts,
+    host: str,
+    module: str,
+    where: Path,
+    space: Space,
+    cancel: Cancel,
+    *,
+    silence: float = Limits().chore,
+    grace: float = GRACE,
+) -> None:
+    """Bring the mirror of a module below `where` up to date, and record it; never raises for what goes wrong.
+
+    One that gives no sign of life for `silence` seconds is ended, or given up `grace` seconds later.
+    """
     with logs.bind(mirror=str(mirror.place(where, host, module))):
         try:
             snapshot = parts.store.newest(host, module)
@@ -35,17 +50,22 @@ def follow(parts: Parts, host: str, module: str, where: Path, space: Space, canc
                 return
             if stamp.is_whole(snapshot.digest) and not parts.catalog.mirrors_behind(host, module):
                 return
-            _record(parts, snapshot, where, space, cancel)
+            _record(parts, snapshot, where, space, cancel, silence, grace)
         except BackupError as error:
             logs.get().error("mirror could not be recorded", cause=printable(error.cause))
 
 
-def _record(parts: Parts, snapshot: Snapshot, where: Path, space: Space, cancel: Cancel) -> None:
+def _record(
+    parts: Parts, snapshot: Snapshot, where: Path, space: Space, cancel: Cancel, silence: float, grace: float
+) -> None:
     run = parts.catalog.run_begin(snapshot.host, snapshot.module, kind=MIRROR, trigger="pull")
+    overdue = GivenUp(parts, run, "mirror")
+    vigil = Vigil(f"the mirror of {snapshot.host}/{snapshot.module}", silence, parts.clock, overdue, grace)
     outcome, counters, note = FAILED, dict[str, int](), ""
     error: BackupError | None = None
     try:
-        report = mirror.update(parts.store, snapshot, where, told=_Watch(parts.store.path, space, cancel))
+        with cancel.ends(vigil.set):
+            report = mirror.update(parts.store, snapshot, where, told=_Watch(parts.store.path, space, vigil))
         note = _lacks(report)
         outcome, counters = PARTIAL if note else COMPLETE, _counters(report)
         logs.get().info("mirror updated", snapshot=snapshot.name, outcome=outcome, **counters)
@@ -58,7 +78,9 @@ def _record(parts: Parts, snapshot: Snapshot, where: Path, space: Space, cancel:
         logs.get().exception("mirror failed by a fault of the program")
         error = BackupError(f"a fault of the program: {type(fault).__name__}: {fault}", "please report it")
     finally:
-        parts.catalog.run_end(run, outcome, error=error, sequence=snapshot.sequence, counters=counters, note=note)
+        vigil.close()
+        facts: dict[str, Any] = {"sequence": snapshot.sequence, "counters": counters, "note": note}
+        parts.catalog.run_end(run, outcome, error=error, again=overdue.told and error is None, **facts)
 
 
 class _Watch:

@@ -80,7 +80,7 @@ class Service:
         self._stopping = False
         self._reload_asked = False
         self._catalog_fault = ""
-        self._next_heartbeat = self._next_trim = self._next_alive = self._next_look = 0.0
+        self._next_heartbeat = self._next_trim = self._next_alive = 0.0
 
     def stop(self) -> None:
         """End soon: running pulls are cancelled, what they transferred stays known."""
@@ -103,6 +103,7 @@ class Service:
         self._notifier.ready()
         books = threading.Thread(target=self._keep_books, name="books", daemon=True)
         books.start()
+        threading.Thread(target=self._watch_room, name="room", daemon=True).start()
         try:
             while not self._stopping:
                 self._turn()
@@ -141,15 +142,18 @@ class Service:
                 logs.get().exception("housekeeping failed by a fault of the program")
             self._ended.wait(POLL)
 
+    def _watch_room(self) -> None:
+        """In a thread of its own: a file system that does not answer must not keep requests from being heard."""
+        while not self._ended.is_set():
+            if self._fullness.look(self._config.space):
+                self._wakeup.set()
+            self._ended.wait(LOOK_EVERY)
+
     def _housekeeping(self) -> None:
         monotonic = self._parts.clock.monotonic()
         if self._desk.poll(self._fleet):
             self._wakeup.set()
         self._upkeep.poll()
-        if monotonic >= self._next_look:
-            self._next_look = monotonic + LOOK_EVERY
-            if self._fullness.look(self._config.space):
-                self._wakeup.set()
         if monotonic >= self._next_heartbeat:
             self._next_heartbeat = monotonic + HEARTBEAT
             pulls, workers = self._board.workers()

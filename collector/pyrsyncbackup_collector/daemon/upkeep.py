@@ -17,6 +17,7 @@ from pyrsyncbackup_collector.daemon.composition import Parts
 from pyrsyncbackup_collector.daemon.work import described
 from pyrsyncbackup_collector.errors import BackupError, CatalogError
 from pyrsyncbackup_collector.pull.cancel import Cancel
+from pyrsyncbackup_collector.pull.deadline import GRACE
 from pyrsyncbackup_collector.schedule.rota import is_due
 
 # A chore that never ran begins so long after the daemon: first come the pulls.
@@ -30,10 +31,13 @@ LOOK_EVERY: Final = 10.0
 class Upkeep:
     """The chores that run. `poll` is called by one thread; the rest by any."""
 
-    def __init__(self, parts: Parts, config: Config) -> None:
-        self._parts, self._config = parts, config
+    def __init__(self, parts: Parts, config: Config, grace: float = GRACE) -> None:
+        """A chore that hangs is given up so many seconds after it was asked to end."""
+        self._parts, self._config, self._grace = parts, config, grace
         self._started = parts.clock.monotonic()
         self._running: dict[str, tuple[threading.Thread, Cancel, int | None]] = {}
+        # Those that hang and were given up: no other of their name begins meanwhile, or ever more would hang.
+        self._hanging: dict[str, BackupError] = {}
         # Answers that could not be written yet, because the catalog was locked.
         self._answers: dict[int, Mapping[str, Any]] = {}
         self._lock = threading.Lock()
@@ -52,6 +56,8 @@ class Upkeep:
                 continue
             if row.cancelled is not None:
                 self._withdraw(row.id)
+            elif row.taken is None and (hangs := self._hangs(row.kind)) and self._parts.catalog.request_take(row.id):
+                self._parts.catalog.request_done(row.id, {"document": {}, "error": _error(hangs)})
             elif row.taken is None and not self._runs(row.kind) and self._parts.catalog.request_take(row.id):
                 self._begin(row.kind, row.options, "request", row.id)
         now = self._parts.clock.monotonic()
@@ -97,6 +103,10 @@ class Upkeep:
         with self._lock:
             return name in self._running
 
+    def _hangs(self, name: str) -> BackupError | None:
+        with self._lock:
+            return self._hanging.get(name)
+
     def _begin(self, name: str, options: Mapping[str, Any], trigger: str, request: int | None) -> None:
         cancel = Cancel()
         work = self._work(name, options, trigger, request, cancel)
@@ -115,10 +125,18 @@ class Upkeep:
                 with contextlib.suppress(CatalogError):
                     self._parts.catalog.request_runs(request, [run])
 
+        def given_up(error: BackupError) -> None:
+            with self._lock:
+                self._hanging[name] = error
+            self._answer(request, {"document": {}, "error": _error(error)})
+
         def work() -> None:
             answer: dict[str, Any] = {}
             try:
-                done = chores.do(name, self._parts, self._config, options, cancel, trigger=trigger, begun=begun)
+                done = chores.do(
+                    name, self._parts, self._config, options, cancel,
+                    trigger=trigger, begun=begun, given_up=given_up, grace=self._grace,
+                )  # fmt: skip
                 answer = {"document": done.document, "error": _error(done.error)}
             except BackupError as error:
                 answer = {"document": {}, "error": _error(error)}
@@ -126,12 +144,17 @@ class Upkeep:
             finally:
                 with self._lock:
                     del self._running[name]
-                    if request is not None:
-                        self._answers[request] = answer
-                with contextlib.suppress(CatalogError):
-                    self._write_answers()
+                    told = self._hanging.pop(name, None)
+                self._answer(request if told is None else None, answer)
 
         return work
+
+    def _answer(self, request: int | None, answer: Mapping[str, Any]) -> None:
+        if request is not None:
+            with self._lock:
+                self._answers[request] = answer
+        with contextlib.suppress(CatalogError):
+            self._write_answers()
 
     def _withdraw(self, request: int) -> None:
         with self._lock:

@@ -18,6 +18,7 @@ from pyrsyncbackup_collector.config import Limits, Policy, Space
 from pyrsyncbackup_collector.daemon import mirroring
 from pyrsyncbackup_collector.daemon.attempts import Attempts
 from pyrsyncbackup_collector.daemon.composition import Parts
+from pyrsyncbackup_collector.daemon.vigil import GivenUp
 from pyrsyncbackup_collector.discovery import Discovery, discover
 from pyrsyncbackup_collector.entry import printable
 from pyrsyncbackup_collector.errors import BackupError, Cancelled, CatalogError
@@ -153,7 +154,7 @@ def pull(
         if begun:
             begun(run)
         ended = Ended(run, FAILED, error=BackupError("the pull was ended without a word"))
-        overdue = _Overdue(parts, run, logs.get().bind(run=run, host=order.host.name, module=order.module))
+        overdue = GivenUp(parts, run, "pull")
         deadline = Deadline(f"{order.host.name}/{order.module}", _phases(order), parts.clock, cancel, overdue, grace)
         try:
             ended = Ended(run, *_outcome(parts, order, run, cancel, _Progress(parts, run, watch, deadline)))
@@ -164,24 +165,10 @@ def pull(
             deadline.close()
             _record(parts, ended, next_try, again=overdue.told and ended.error is None)
         if ended.report is not None and order.mirror is not None:
-            mirroring.follow(parts, order.host.name, order.module, order.mirror, order.space, cancel)
+            names = order.host.name, order.module
+            silence = order.limits.chore
+            mirroring.follow(parts, *names, order.mirror, order.space, cancel, silence=silence, grace=grace)
         return ended
-
-
-class _Overdue:
-    """Records a pull that hangs and cannot be ended."""
-
-    def __init__(self, parts: Parts, run: str, log: Any) -> None:
-        self._parts, self._run, self._log = parts, run, log
-        self.told = False
-
-    def __call__(self, error: BackupError) -> None:
-        self.told = True
-        self._log.error("pull hangs and is given up", **described(error))
-        try:
-            self._parts.catalog.run_end(self._run, FAILED, error=error)
-        except CatalogError as fault:
-            self._log.error("the end of a pull could not be recorded", **described(fault))
 
 
 def _phases(order: PullOrder) -> PhaseLimits:
@@ -225,9 +212,12 @@ def _outcome(
 def _attempt(parts: Parts, order: PullOrder, run: str, cancel: Cancel, watch: _Progress, kept: Begins) -> PullReport:
     cancel.check()
     tools = parts.tools
+    watch.enter("room")
     there = room.look(parts.store.path)
     floor = room.floor(order.space, there)
     room.check(there, floor)
+    # Connecting and opening have limits of their own.
+    watch.enter("open")
     with (
         parts.connections.agent(order.host, now=True) as agent,
         agent.open(order.module, bwlimit=order.policy.bwlimit or 0, ends=cancel.ends) as session,
@@ -268,6 +258,10 @@ class _Progress:
         self.recorded = 0
         self._present: Progress | None = None
         self._counted = 0
+
+    def enter(self, phase: str) -> None:
+        """What comes before the module is open."""
+        self._deadline.enter(phase)
 
     def begin(self) -> None:
         """The module is open."""

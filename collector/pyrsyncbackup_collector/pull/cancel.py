@@ -45,6 +45,10 @@ class Cancel:
 
     def check(self) -> None:
         """Raise Cancelled if stopping was asked for, or the reason for it."""
+        self.look()
+
+    def look(self) -> None:
+        """Like `check`, for one that only waits for something that may hang: it is no sign of life."""
         if self._set:
             raise self.reason or Cancelled("stopped on request", "run it again; what was transferred is kept")
 

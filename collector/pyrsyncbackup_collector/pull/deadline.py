@@ -19,11 +19,21 @@ from pyrsyncbackup_collector.pull.cancel import Cancel
 GRACE: Final = 30.0
 # A transfer may take this much longer for each byte that is to come, in bytes a second; with `bwlimit` half of that.
 SLOWEST: Final = 1 << 20
+# In words, and the key of its limit.
+_PHASES: Final = {
+    "room": ("the look at the room in the store", "commit"),
+    "list": ("listing", "list"),
+    "transfer": ("the transfer", "transfer"),
+    "commit": ("the commit", "commit"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class PhaseLimits:
-    """Seconds: `list` for a whole listing, `transfer` for all contents and for their size besides, `commit`."""
+    """Seconds: `list` for a whole listing, `transfer` for all contents and for their size besides, `commit`.
+
+    The last counts for the look at the store's "room" as well: both wait for its file system alone.
+    """
 
     list: float
     transfer: float
@@ -35,7 +45,7 @@ class PhaseLimits:
         if phase == "transfer":
             rate = min(SLOWEST, max(self.bwlimit // 2, 1)) if self.bwlimit else SLOWEST
             return self.transfer + size / rate
-        return {"list": self.list, "commit": self.commit}.get(phase)
+        return {"list": self.list, "commit": self.commit, "room": self.commit}.get(phase)
 
 
 class Deadline:
@@ -107,10 +117,8 @@ class Deadline:
         return allowed - before - (self._clock.monotonic() - self._since)
 
     def _error(self) -> BackupError:
-        words = {"list": "listing", "transfer": "the transfer", "commit": "the commit"}
-        cause = (
-            f"{self._name}: {words[self._phase]} did not end within {self._allowed():.0f} s (`limits.{self._phase}`)"
-        )
-        if self._phase == "commit":
+        words, key = _PHASES[self._phase]
+        cause = f"{self._name}: {words} did not end within {self._allowed():.0f} s (`limits.{key}`)"
+        if key == "commit":
             return CommitOverdue(cause, "look whether the store's file system answers: `dmesg`, `ls` in the store")
         return PullOverdue(cause, "what came is kept; look at the host and the line, or raise the limit")

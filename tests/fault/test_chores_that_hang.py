@@ -1,0 +1,127 @@
+"""Chores on file systems that do not answer, and programs that never end: each ends by its limit and is recorded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import cast
+
+import pytest
+from pyrsyncbackup_collector.catalog import Catalog
+from pyrsyncbackup_collector.clock import SystemClock
+from pyrsyncbackup_collector.config import Space
+from pyrsyncbackup_collector.config.model import Config
+from pyrsyncbackup_collector.copies import rsync_process
+from pyrsyncbackup_collector.daemon import chores, mirroring
+from pyrsyncbackup_collector.daemon.composition import Parts
+from pyrsyncbackup_collector.daemon.vigil import Vigil
+from pyrsyncbackup_collector.errors import BackupError, ChoreOverdue
+from pyrsyncbackup_collector.pull.cancel import Cancel
+from pyrsyncbackup_collector.store.store import Store
+
+from tests.support.estate import Content, Estate
+from tests.support.fleet import make_config
+from tests.support.frozen import Frozen
+from tests.support.waiting import until
+
+
+class Tools:
+    """What a chore works with, as far as these tests need it."""
+
+    def __init__(self, store: Store, catalog: Catalog) -> None:
+        self.store, self.catalog, self.clock = store, catalog, SystemClock()
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+
+
+@pytest.mark.parametrize("script", ["sleep 1000", "trap '' TERM; while :; do sleep 1; done"])
+def test_an_rsync_of_a_copy_that_never_ends_is_ended(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rsync_process, "_END", 0.5)
+    given_up: list[BackupError] = []
+    vigil = Vigil("replicate", 1.0, SystemClock(), given_up.append)
+    begun = threading.active_count()
+    with pytest.raises(ChoreOverdue, match=r"replicate: no sign of life for 1 s \(`limits\.chore`\)"):
+        rsync_process.run(["sh", "-c", script], vigil.look)
+    vigil.close()
+    assert not given_up
+    assert threading.active_count() == begun - 1
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Frozen]:
+    try:
+        made = Frozen(tmp_path)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no loop device here: {error.stderr.decode()[:200]}")
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@as_root
+def test_a_chore_on_a_frozen_store_is_told_while_it_hangs(tmp_path: Path, disk: Frozen) -> None:
+    with ExitStack() as stack:
+        Store.create(disk.place / "store")
+        store = stack.enter_context(Store.open(disk.place / "store", lock=True))
+        catalog = stack.enter_context(Catalog.create(tmp_path / "catalog.sqlite", store.id))
+        estate = Estate.__new__(Estate)
+        estate.store, estate.catalog, estate.clock = store, catalog, SystemClock()
+        estate.pull("web1", "data", {b"file": Content(b"content")})
+        made = make_config(tmp_path / "c", chore="1s")
+        config = Config(**{**vars(made), "store": store.path, "catalog": tmp_path / "catalog.sqlite"})
+        stack.callback(disk.thaw)
+        ended: list[chores.Finished] = []
+        options = {"host": "web1", "module": "data", "sequence": 1, "why": ""}
+        parts = cast(Parts, Tools(store, catalog))
+
+        def pin() -> None:
+            ended.append(chores.do("pin", parts, config, options, Cancel(), trigger="command", grace=0.2))
+
+        disk.freeze()
+        thread = threading.Thread(target=pin, daemon=True)
+        thread.start()
+        until(lambda: [run for run in catalog.runs(kind="pin") if run.end], 20, "the run to end")
+        (run,) = catalog.runs(kind="pin")
+        assert run.failure is not None
+        assert (run.outcome, run.failure.type) == ("failed", "ChoreOverdue")
+        assert thread.is_alive()
+        disk.thaw()
+        thread.join(30)
+        assert [done.outcome for done in ended] == ["complete"]
+        (run,) = catalog.runs(kind="pin")
+        assert run.outcome == "complete"
+
+
+@as_root
+def test_a_mirror_on_a_frozen_disk_is_told_while_it_hangs_and_right_when_it_ends(tmp_path: Path, disk: Frozen) -> None:
+    with ExitStack() as stack:
+        estate = Estate(tmp_path)
+        stack.callback(estate.close)
+        estate.pull("web1", "data", {b"file": Content(b"content")})
+        parts = cast(Parts, Tools(estate.store, estate.catalog))
+        stack.callback(disk.thaw)
+
+        def follow() -> None:
+            mirroring.follow(parts, "web1", "data", disk.place, Space(), Cancel(), silence=1.0, grace=0.2)
+
+        disk.freeze()
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        until(lambda: [run for run in estate.catalog.runs(kind="mirror") if run.end], 20, "the run to end")
+        (run,) = estate.catalog.runs(kind="mirror")
+        assert run.failure is not None
+        assert (run.outcome, run.failure.type) == ("failed", "ChoreOverdue")
+        assert thread.is_alive()
+        disk.thaw()
+        thread.join(30)
+        # It was asked to end while it hung, and did so as soon as it could: the next pull brings it up to date.
+        (run,) = estate.catalog.runs(kind="mirror")
+        assert run.outcome == "failed"
+        mirroring.follow(parts, "web1", "data", disk.place, Space(), Cancel())
+        assert (disk.place / "web1" / "data" / "file").read_bytes() == b"content"

@@ -1,0 +1,167 @@
+"""The watch over chores, with real threads: signs of life, silence, and what cannot be ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from pyrsyncbackup_collector.catalog import Catalog
+from pyrsyncbackup_collector.clock import SystemClock
+from pyrsyncbackup_collector.config.load import Config
+from pyrsyncbackup_collector.daemon import chores
+from pyrsyncbackup_collector.daemon.chore import Work
+from pyrsyncbackup_collector.daemon.composition import Parts
+from pyrsyncbackup_collector.daemon.upkeep import Upkeep
+from pyrsyncbackup_collector.daemon.vigil import Vigil
+from pyrsyncbackup_collector.errors import BackupError, ChoreOverdue, ConnectError, StoreError
+from pyrsyncbackup_collector.pull.cancel import Cancel
+
+from tests.support.fleet import make_config
+from tests.support.waiting import until
+
+
+class Desk:
+    """What a chore works with, as far as these tests need it."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog, self.clock = catalog, SystemClock()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    with Catalog.create(tmp_path / "catalog.sqlite", "store") as made:
+        yield Desk(made)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return make_config(tmp_path, chore="1s")
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, chore: Any) -> None:
+    monkeypatch.setitem(cast(dict[str, Any], chores.CHORES), "prune", chore)
+
+
+def do(desk: Desk, config: Config, **more: Any) -> chores.Finished:
+    return chores.do("prune", cast(Parts, desk), config, {}, Cancel(), trigger="command", **more)
+
+
+def test_work_that_gives_no_sign_is_asked_to_end_and_says_why(
+    desk: Desk, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chore(work: Work, _: Mapping[str, Any]) -> dict[str, Any]:
+        asked = threading.Event()
+        with work.cancel.ends(asked.set):
+            asked.wait()
+        raise ConnectError("what broke because of that")
+
+    offer(monkeypatch, chore)
+    done = do(desk, config)
+    assert isinstance(done.error, ChoreOverdue)
+    assert done.error.cause == "prune: no sign of life for 1 s (`limits.chore`)"
+    assert done.error.retryable
+    run = desk.catalog.run(done.run)
+    assert run is not None
+    assert run.failure is not None
+    assert (run.outcome, run.failure.type) == ("failed", "ChoreOverdue")
+
+
+@pytest.mark.parametrize("sign", ["check", "tell", "wait"])
+def test_signs_of_life_keep_work_going_beyond_the_limit(
+    desk: Desk, config: Config, monkeypatch: pytest.MonkeyPatch, sign: str
+) -> None:
+    pause = threading.Event()
+
+    def chore(work: Work, _: Mapping[str, Any]) -> dict[str, Any]:
+        begin = desk.clock.monotonic()
+        while desk.clock.monotonic() < begin + 2.5:
+            if sign == "wait":
+                work.cancel.wait(0.05)
+                continue
+            pause.wait(0.05)
+            if sign == "check":
+                work.cancel.check()
+            else:
+                work.tell("working", 0, 0)
+        return {"done": 1}
+
+    offer(monkeypatch, chore)
+    assert do(desk, config).outcome == "complete"
+
+
+def test_to_look_whether_to_stop_while_waiting_for_another_is_no_sign(tmp_path: Path) -> None:
+    vigil = Vigil("it", 1.0, SystemClock(), lambda _: None)
+    until(lambda: _looked(vigil), 10, "it to be ended")
+    vigil.close()
+
+
+def _looked(vigil: Vigil) -> bool:
+    try:
+        vigil.look()
+    except ChoreOverdue:
+        return True
+    return False
+
+
+class Stuck:
+    """A chore that nothing ends, as one that waits for a file system, until `free`."""
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+        self.begun = 0
+
+    def __call__(self, work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
+        self.begun += 1
+        self.free.wait()
+        return {"done": 1}
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stuck]:
+    made = Stuck()
+    offer(monkeypatch, made)
+    yield made
+    made.free.set()
+
+
+def test_what_nothing_can_end_is_recorded_while_it_hangs_and_again_if_it_ends(
+    desk: Desk, config: Config, stuck: Stuck
+) -> None:
+    told: list[BackupError] = []
+    ended: list[chores.Finished] = []
+    work = threading.Thread(target=lambda: ended.append(do(desk, config, given_up=told.append, grace=0.1)))
+    work.start()
+    until(lambda: told, 10, "it to be given up")
+    assert isinstance(told[0], StoreError)
+    (run,) = desk.catalog.runs(kind="prune")
+    assert (run.outcome, work.is_alive()) == ("failed", True)
+    stuck.free.set()
+    work.join(10)
+    assert [done.outcome for done in ended] == ["complete"]
+    (run,) = desk.catalog.runs(kind="prune")
+    assert (run.outcome, run.failure) == ("complete", None)
+
+
+def test_who_asked_is_answered_and_no_other_of_that_name_begins_while_it_hangs(
+    desk: Desk, config: Config, stuck: Stuck
+) -> None:
+    keeper = Upkeep(cast(Parts, desk), config, grace=0.1)
+    first, second = (desk.catalog.request("", "", {}, kind="prune") for _ in range(2))
+    for request in (first, second):
+        until(lambda: (keeper.poll(), answer(desk, request))[1], 10, "the answer")  # noqa: B023
+        assert answer(desk, request)["error"]["type"] == "ChoreOverdue"
+    assert stuck.begun == 1
+    stuck.free.set()
+    assert keeper.joined(10)
+    assert answer(desk, first)["error"]["type"] == "ChoreOverdue"
+    third = desk.catalog.request("", "", {}, kind="prune")
+    until(lambda: (keeper.poll(), answer(desk, third))[1], 10, "the answer")
+    assert answer(desk, third) == {"document": {"done": 1}, "error": None}
+
+
+def answer(desk: Desk, request: int) -> Any:
+    view = desk.catalog.request_view(request)
+    return view.result if view is not None and view.done is not None else None
