@@ -196,7 +196,7 @@ def test_older_snapshots_are_tried_too(estate: Estate, tmp_path: Path) -> None:
 def test_a_module_without_snapshots_is_told(estate: Estate, tmp_path: Path) -> None:
     done = hold(estate, tmp_path, host="web1", module="etc")
     assert isinstance(done.error, NotFound)
-    assert hold(estate, tmp_path).document == {"drills": [], "failed": [], "held": 0, "problems": 0}
+    assert hold(estate, tmp_path).document == {"drills": [], "failed": [], "held": 0, "not_held": 0, "problems": 0}
 
 
 def test_an_unreadable_manifest_stops_no_other_drill(estate: Estate, tmp_path: Path) -> None:

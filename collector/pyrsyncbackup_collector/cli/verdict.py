@@ -177,8 +177,9 @@ def judge_chore(run: RunView) -> Verdict:
     if run.outcome == "failed":
         failure = run.failure or _UNKNOWN
         return Verdict(State.FAILING, run.kind, "", run.end, failure.cause, failure.hint or again)
-    if run.outcome == "partial":
-        count = run.counters.get("problems", 0)
+    # A drill with a bad result is told with its module; of the chore only those that could not be held.
+    count = run.counters.get("not_held", run.counters.get("problems", 0))
+    if run.outcome == "partial" and (count or "not_held" not in run.counters):
         cause = "1 problem was found" if count == 1 else f"{count} problems were found"
         return Verdict(State.PARTIAL, run.kind, "", run.end, cause, again)
     return Verdict(State.OK, run.kind, last_good=run.end)

@@ -34,7 +34,8 @@ _random = SystemRandom()
 def chore(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
     """Hold drills of a host's modules or of one (`host`, `module`), or of those whose turn it is.
 
-    The document: `drills`, each with host, module, snapshot and what was found; `failed`, those that could not be held.
+    The document: `drills`, each with host, module, snapshot and what was found; `failed`, those that could not be held,
+    and `not_held`, how many these are.
     """
     host, module = options.get("host"), options.get("module")
     turn = work.parts.catalog.drill_turn(host, module)
@@ -65,7 +66,8 @@ def chore(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
             _log(found)
             held.append(document(found))
     bad = sum(1 for each in held if each["differences"] or each["validation"] in (FAILED, TIMED_OUT))
-    return {"drills": held, "failed": failed, "held": len(held), "problems": bad + len(failed)}
+    counts = {"held": len(held), "not_held": len(failed), "problems": bad + len(failed)}
+    return {"drills": held, "failed": failed, **counts}
 
 
 def _hold(work: Work, host: str, module: str, tree: Path) -> Drilled:

@@ -151,3 +151,23 @@ def test_a_chore_is_judged_by_its_last_run(tmp_path: Path, outcome, failure, cou
     }
     assert verdict.hint == expected[state]
     assert (verdict.last_good == clock.now()) == (state is State.OK)
+
+
+@pytest.mark.parametrize(
+    ("counters", "state", "cause"),
+    [
+        # What came of each is told with its module.
+        ({"held": 3, "not_held": 0, "problems": 2}, State.OK, ""),
+        ({"held": 3, "not_held": 1, "problems": 2}, State.PARTIAL, "1 problem was found"),
+    ],
+)
+def test_a_bad_drill_is_told_with_its_module_alone(
+    tmp_path: Path, counters: dict[str, int], state: State, cause: str
+) -> None:
+    with Catalog.create(tmp_path / "catalog.sqlite", "store", clock=StillClock()) as catalog:
+        run = catalog.run_begin("", "", kind="drill")
+        catalog.run_end(run, "partial", counters=counters)
+        (last,) = catalog.fleet().chores
+    verdict = judge_chore(last)
+    assert (verdict.state, verdict.cause) == (state, cause)
+    assert (verdict.last_good is not None) == (state is State.OK)
