@@ -134,12 +134,13 @@ class Queries(Drills, Mirrors):
         module: str | None = None,
         *,
         kind: str | None = None,
+        trigger: str | None = None,
         open_only: bool = False,
         limit: int = 100,
     ) -> list[views.RunView]:
         """Runs, newest first."""
         query = Run.select().order_by(Run.begin.desc(), RUN_ORDER.desc()).limit(limit)
-        for field, value in ((Run.host, host), (Run.module, module), (Run.kind, kind)):
+        for field, value in ((Run.host, host), (Run.module, module), (Run.kind, kind), (Run.trigger, trigger)):
             if value is not None:
                 query = query.where(field == value)
         if open_only:

@@ -26,6 +26,8 @@ FIRST: Final = 300.0
 AGAIN: Final = 3600.0
 # Whether something is due by the rota is looked up so often, in seconds.
 LOOK_EVERY: Final = 10.0
+# The trigger of a run that the rota began.
+_ROTA: Final = "schedule"
 
 
 class Upkeep:
@@ -64,7 +66,7 @@ class Upkeep:
         if now >= self._next_look:
             self._next_look = now + LOOK_EVERY
             for name in self._due(self._parts.clock.now()):
-                self._begin(name, {}, "schedule", None)
+                self._begin(name, {}, _ROTA, None)
 
     def stop(self) -> None:
         """Ask all to stop, and begin no more."""
@@ -90,7 +92,8 @@ class Upkeep:
         return [name for name in names if self._is_due(name, rota[name], upkeep.hours, now)]
 
     def _is_due(self, name: str, every: float | Calendar, hours: Hours, now: float) -> bool:
-        last = self._parts.catalog.runs(kind=name, limit=1)
+        # What a command asks for may be of one host alone, and puts off nothing.
+        last = self._parts.catalog.runs(kind=name, trigger=_ROTA, limit=1)
         if last and last[0].outcome == FAILED and not isinstance(every, Calendar):
             every = min(every, AGAIN)
         if last:

@@ -163,6 +163,20 @@ def test_the_rota_begins_what_is_due_and_waits_for_its_time(desk: Desk, tmp_path
     assert {run.trigger for run in ended(desk)} == {"schedule"}
 
 
+def test_a_chore_of_one_host_that_somebody_asks_for_each_hour_does_not_put_off_that_of_all(
+    desk: Desk, tmp_path: Path, probe: Probe
+) -> None:
+    probe.go.set()
+    keeper = Upkeep(cast(Parts, desk), make_config(tmp_path))
+    for _ in range(30):
+        request = desk.catalog.request("", "", {"host": "web1"}, kind="prune")
+        until(lambda: (keeper.poll(), done(desk, request))[1], 10, "it to end")  # noqa: B023
+        desk.clock.time += 3600
+        keeper.poll()
+        until(lambda: not desk.catalog.runs(kind="prune", open_only=True), 10, "what the rota began to end")
+    assert [run.trigger for run in ended(desk)].count("schedule") == 2
+
+
 def ended(desk: Desk) -> list[Any]:
     return [run for run in desk.catalog.runs(kind="prune") if run.end is not None]
 
