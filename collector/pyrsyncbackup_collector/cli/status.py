@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import typer
 from rich.text import Text
@@ -13,6 +14,7 @@ from rich.text import Text
 from pyrsyncbackup_collector.catalog.views import DaemonView
 from pyrsyncbackup_collector.cli import amounts, screen
 from pyrsyncbackup_collector.cli.app import app
+from pyrsyncbackup_collector.cli.behind import Behind, grouped
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, PROBLEMS, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.screen import Column
 from pyrsyncbackup_collector.cli.verdict import HostVerdict, State, Verdict
@@ -22,6 +24,8 @@ from pyrsyncbackup_collector.errors import StoreError
 
 # The daemon gives a sign of life every few seconds; after this long it is taken for dead.
 SILENCE = 30.0
+# Of hosts that wait for another one so many are named; the table has them all.
+NAMED = 8
 
 STYLES = {
     State.DAMAGED: f"bold {screen.BAD}",
@@ -54,7 +58,7 @@ def status(as_json: JsonOption = False, config: ConfigOption = NOT_GIVEN) -> Non
     else:
         if full:
             _show_full(full)
-        _show(hosts, problems, daemon, now)
+        _show(hosts, grouped(problems, place.fleet.hosts), daemon, now)
         _show_chores(chores, now)
     if problems or full:
         raise typer.Exit(PROBLEMS)
@@ -89,9 +93,14 @@ def state_text(state: State) -> Text:
     return screen.text(state.value, STYLES.get(state, screen.QUIET))
 
 
-def _show(hosts: Sequence[HostVerdict], problems: Sequence[Verdict], daemon: DaemonView | None, now: float) -> None:
+def _show(
+    hosts: Sequence[HostVerdict], problems: Sequence[Verdict | Behind], daemon: DaemonView | None, now: float
+) -> None:
     for problem in problems:
-        show_problem(problem, now)
+        if isinstance(problem, Behind):
+            _show_behind(problem, now)
+        else:
+            show_problem(problem, now)
     if problems:
         screen.say()
     columns = [Column("HOST"), Column("STATE"), Column("MODULES", fold=True), Column("CHECKED"), Column("LAST PULL")]
@@ -133,11 +142,13 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def show_problem(problem: Verdict, now: float) -> None:
-    """What it is, since when, why, and the next step."""
+def show_problem(problem: Verdict, now: float, waiting: str = "") -> None:
+    """What it is, since when, why, who waits for it, and the next step."""
     since = f" since {amounts.local(problem.since)} ({amounts.span(now - problem.since)})" if problem.since else ""
     screen.line(state_text(problem.state), " ", screen.text(problem.name, screen.TITLE), screen.text(since))
     screen.paragraph(problem.cause)
+    if waiting:
+        screen.paragraph(waiting)
     again = ""
     if problem.next_try is not None:
         again = f"tried again {amounts.ago(problem.next_try, now) if problem.next_try > now else 'now'}"
@@ -145,6 +156,20 @@ def show_problem(problem: Verdict, now: float) -> None:
         screen.say(f"  next: {screen.as_typed(problem.hint)}" + (f" ({again})" if again else ""), screen.QUIET)
     elif again:
         screen.say(f"  {again}", screen.QUIET)
+
+
+def _show_behind(those: Behind, now: float) -> None:
+    """A hop that is not reached, with the hosts that wait for it."""
+    first = those.first
+    count = len(those.waiting)
+    names = [one.host for one in those.waiting]
+    listed = ", ".join(names[:NAMED]) + (f" and {count - NAMED} more" if count > NAMED else "")
+    waiting = f"{amounts.counted(count, 'host')} behind it wait: {listed}"
+    if those.own is None:
+        # What is wrong with the hop is known only from those that are reached through it.
+        cause = first.cause.removeprefix(f"{first.host}: ")
+        first = replace(first, host=those.hop, cause=cause, next_try=None)
+    show_problem(first, now, waiting)
 
 
 def _row(host: HostVerdict, now: float) -> list[Text | str]:
@@ -164,7 +189,7 @@ def _counts(states: Counter[State]) -> str:
     return ", ".join(shown) or "none"
 
 
-def _summary(hosts: Sequence[HostVerdict], problems: Sequence[Verdict]) -> str:
+def _summary(hosts: Sequence[HostVerdict], problems: Sequence[Verdict | Behind]) -> str:
     modules = sum(1 for host in hosts for module in host.modules if module.state is not State.ABSENT)
     found = f"{amounts.counted(len(hosts), 'host')}, {amounts.counted(modules, 'module')}"
     if not hosts:

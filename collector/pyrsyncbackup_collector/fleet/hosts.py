@@ -126,6 +126,17 @@ def hops(host: Host, relay: Host | None = None) -> int:
     return 1 if host.transport == "direct" else link_hops(host)
 
 
+def way(host: Host, relay: Host | None = None) -> tuple[str, ...]:
+    """The names of the hosts at the steps of that way, `host` last."""
+    if host.via:
+        return (*way(relay or host.via[0]), host.name)
+    return (host.name,) if host.transport == "direct" else _links(host)
+
+
+def _links(host: Host) -> tuple[str, ...]:
+    return (*(_links(host.ssh.jump) if host.ssh.jump else ()), host.name)
+
+
 def newcomer(relay: Host, name: str, peer: str) -> Host:
     """A host that is not configured yet, as it will be: called `name`, behind `relay`, which calls it `peer`."""
     return replace(
