@@ -147,6 +147,8 @@ def _validated(
         return Validation(NOT_RUN, ("it runs in bubblewrap alone, which does not work here",))
     if validator.program(program.command) is None:
         return Validation(ABSENT, (f"{printable(program.command[0])} is not installed on this machine",))
+    if lacking := validator.lacking(program.command, tree):
+        return Validation(NOT_RUN, (f"the snapshot has no {printable(lacking)}",))
     roots = set(store.facts(snapshot).roots)
     for other in beside:
         with store.reading(other):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -43,6 +44,8 @@ _LIMITS: Final = Limits(file_size=64 << 20, cpu=60, memory=2 << 30, files=1024)
 # Of each directory in memory, in bytes.
 _ROOM: Final = 16 << 20
 _ANY_USER: Final = "1000"
+# A word that is such a path, or an option that is set to one; not a script.
+_NAMED: Final = re.compile(r"(?:[\w:.-]+=)?\{root\}(?P<path>/[\w./@+-]+)")
 # Programs need these to start: nothing is laid over them.
 _NEEDED: Final = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/dev", "/proc", INSIDE)
 
@@ -58,6 +61,15 @@ class Validation:
 def program(command: Sequence[str]) -> str | None:
     """The path of the validator's program on this machine; None if it is not here."""
     return shutil.which(command[0], path=_PROGRAMS)
+
+
+def lacking(command: Sequence[str], tree: Path) -> str:
+    """The first path below "{root}" that a word of the command names and the tree has not; nothing if it has all.
+
+    One definition serves hosts that keep the same in other places, of which the program has nothing to say.
+    """
+    named = [found["path"] for word in command if (found := _NAMED.fullmatch(word))]
+    return next((path for path in named if not os.path.lexists(f"{tree}{path}")), "")
 
 
 def run(

@@ -9,7 +9,7 @@ CATALOGUE = sources.read([], frozenset({0})).by_name
 
 
 def test_the_catalogue_has_what_every_host_is_asked_for() -> None:
-    names = "apache apt cron docker etc letsencrypt mysql network nginx postgresql ssh systemd"
+    names = "apache apt bind cron docker etc haproxy letsencrypt mysql network nginx postgresql ssh systemd"
     assert list(CATALOGUE) == names.split()
 
 
