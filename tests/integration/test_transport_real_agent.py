@@ -10,6 +10,7 @@ import sys
 import threading
 
 import pytest
+from pyrsyncbackup.identity import load_or_create
 from pyrsyncbackup_collector import errors
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.transport.connections import Connections
@@ -118,3 +119,26 @@ def test_a_transfer_ends_when_the_rsync_client_goes_away(connections, agent):
         far.close()
         pump.join(20)
         assert len(box) == 1
+
+
+def test_a_pin_that_another_process_replaces_counts_from_the_next_use_on(connections, agent, config, tmp_path):
+    host = direct_host(agent.port)
+    with connections.agent(host) as client:
+        first = client
+    with connections.agent(host) as client:
+        assert client is first
+    other = load_or_create(tmp_path / "other").certificate_pem
+    with contextlib.closing(Connections(config, SystemClock())) as command:
+        right = (config.state / "pins" / f"{host.name}.pem").read_bytes()
+        command.pin(host, other, replace=True)
+        with pytest.raises(errors.AgentKeyChanged), connections.agent(host):
+            pass
+        command.pin(host, right, replace=True)
+        with connections.agent(host, now=True) as client:
+            assert client is not first
+            second = client
+            # Whoever is at work goes on; the next one begins anew.
+            command.pin(host, right, replace=True)
+            assert client.modules()
+        with connections.agent(host) as client:
+            assert client is not second

@@ -76,6 +76,8 @@ class Connections:
         )  # fmt: skip
         # The last relay on the way that was opened last, by host.
         self._used: dict[str, str] = {}
+        # The stamp of the pin that the agent was opened with, by host.
+        self._pinned: dict[str, tuple[int, int, int]] = {}
         self._changed = threading.Condition()
         self._room = threading.Condition()
         self._tunnels = 0
@@ -89,8 +91,12 @@ class Connections:
         """An open connection with the agent of `host`, shared with whoever else uses it.
 
         While the host is backed off its last error is raised again at once, unless `now`. A ConnectError that passes
-        through the block ends the connection; the next use makes it anew.
+        through the block ends the connection; the next use makes it anew. So does a pin that another process wrote.
         """
+        pinned = self._pinned.get(host.name)
+        if pinned is not None and pinned != self._trust.stamp(host.name):
+            self._pinned.pop(host.name, None)
+            self._agents.forget(host.name)
         with located(host), self._agents.use(host, now=now) as agent:
             yield agent.client
 
@@ -231,7 +237,11 @@ class Connections:
                 self._used[host.name] = relay.name if relay else ""
                 return OpenAgent(client, route, total, below, stack.pop_all())
 
+        before = self._trust.stamp(host.name)
         agent = self._first_that_works(host, through)
+        # The first contact has just pinned it.
+        if (stamp := before or self._trust.stamp(host.name)) is not None:
+            self._pinned[host.name] = stamp
         self._start_sweeper()
         return agent
 

@@ -50,6 +50,14 @@ class Trust:
                 f"{host}: the pin {file} cannot be used: {error}", "restore or remove that file"
             ) from error
 
+    def stamp(self, host: str) -> tuple[int, int, int] | None:
+        """Another one whenever the pin of this host was written anew; None where there is none."""
+        try:
+            found = (self._pins / f"{host}.pem").stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
     def pin(self, host: str, certificate_pem: bytes, *, replace: bool = False) -> None:
         """From now on this one is right for the host.
 
