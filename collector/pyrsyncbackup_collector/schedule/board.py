@@ -83,11 +83,11 @@ class _Module:
     policy: Policy
     checked: float | None = None
     pulled: float | None = None
-    # A check saw a change that no pull has fetched yet.
-    changed: bool = False
+    # Since when there is a change that no pull has fetched yet: who waits for longest comes first.
+    changed: float | None = None
     requested: bool = False
     # `pulled` and `changed` as they were when the pull that runs began.
-    before: tuple[float | None, bool] = (None, False)
+    before: tuple[float | None, float | None] = (None, None)
     wait: Wait = field(default_factory=Wait)
 
     def pull_due(self, host: str, name: str) -> float:
@@ -96,7 +96,9 @@ class _Module:
             return -1.0
         if not self.policy.enabled:
             return NEVER
-        due = 0.0 if self.changed else due_at(self.pulled, self.policy.pull, host, name, zone=self.policy.zone)
+        due = due_at(self.pulled, self.policy.pull, host, name, zone=self.policy.zone)
+        if self.changed is not None:
+            due = min(due, self.changed)
         return max(due, self.wait.until)
 
     def check_due(self, host: str) -> float:
@@ -288,8 +290,8 @@ class Board:
                 return entry.wait.until
             entry.wait.clear()
             for name in changed:
-                if name in entry.modules:
-                    entry.modules[name].changed = True
+                if (module := entry.modules.get(name)) and module.changed is None:
+                    module.changed = now
             return None
 
     def pull_ended(
@@ -318,7 +320,8 @@ class Board:
                 # Who asked for it stopped it: it is due again when it would have been without.
                 module.pulled, module.changed = module.before
                 return None
-            module.changed = True
+            if module.changed is None:
+                module.changed = now
             if blame == "nobody":
                 return None
             if blame == "store":
@@ -407,9 +410,9 @@ class Board:
 
     def _begin_pull(self, name: str, module_name: str, now: float, hops: tuple[str, ...]) -> PullJob:
         module = self._hosts[name].modules[module_name]
-        reason = "requested" if module.requested else "changed" if module.changed else "due"
+        reason = "requested" if module.requested else "changed" if module.changed is not None else "due"
         module.before = module.pulled, module.changed
-        module.requested = module.changed = False
+        module.requested, module.changed = False, None
         module.pulled = module.checked = now
         self._pulls[name, module_name] = hops
         self._begun[name, module_name] = now
@@ -426,6 +429,7 @@ class Board:
                 entry.wait.until = min(entry.wait.until, now)
                 for module in entry.modules.values():
                     module.checked, module.pulled = _not_after(module.checked, now), _not_after(module.pulled, now)
+                    module.changed = _not_after(module.changed, now)
                     module.wait.until = min(module.wait.until, now)
             self.store.until = min(self.store.until, now)
             self._queued = _not_after(self._queued, now)

@@ -96,6 +96,35 @@ def test_what_a_check_found_changed_is_pulled_at_once() -> None:
     assert b.take(now) == [PullJob("web1", "nginx", "changed")]
 
 
+def test_hosts_that_change_all_the_time_starve_neither_each_other_nor_what_is_due_by_time() -> None:
+    """One worker, three hosts that are found changed again while it is at work, and one that is pulled by interval."""
+    slow = Policy(check=None, pull=3600)
+    b = board("a", "b", "c", "dump", slots=Slots(checks=32, pulls=fixed(1), per_host=1))
+    for name in ("a", "b", "c"):
+        known(b, name, "etc")
+    known(b, "dump", "db", policy=slow)
+    now = T0
+    begun: Counter[str] = Counter()
+    for _ in range(400):
+        now += 60
+        for name in ("a", "b", "c"):
+            b.check_ended(CheckJob(name, None), now, changed=["etc"])
+        for job in b.take(now):
+            if isinstance(job, PullJob):
+                begun[job.host] += 1
+                b.pull_ended(job, now + 59)
+    assert begun["dump"] == 400 * 60 // 3600
+    assert max(begun[name] for name in "abc") - min(begun[name] for name in "abc") <= 1
+
+
+def test_a_change_seen_before_the_clock_was_set_back_is_pulled_at_once() -> None:
+    b = board("a")
+    known(b, "a", "etc", pulled=T0 - 10)
+    b.take(T0)
+    b.check_ended(CheckJob("a", None), T0, changed=["etc"])
+    assert PullJob("a", "etc", "changed") in b.take(T0 - 50_000)
+
+
 def test_a_disabled_module_is_pulled_on_request_alone() -> None:
     b = board("web1")
     known(b, "web1", "etc", pulled=None, policy=Policy(enabled=False))
