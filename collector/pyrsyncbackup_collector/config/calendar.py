@@ -45,8 +45,10 @@ def pull_time(value: object) -> float | Calendar:
         kind, _, rest = " ".join(value.split()).partition(" ")
         if kind.lower() in _KINDS:
             return Calendar(value, _checked(value, _KINDS[kind.lower()](value, rest)))
-        if value[:1].isalpha():
-            near = difflib.get_close_matches(kind.lower(), _KINDS, n=1)
+        if len(value.split()) == 5 and not kind.isalpha():
+            raise ValueError(f'"{value}" is no duration: did you mean "cron {value}"?')
+        if value[:1].isalpha() or value[:1] == "@":
+            near = difflib.get_close_matches(kind.lower().lstrip("@"), _KINDS, n=1)
             likely = f'did you mean "{near[0]}"? ' if near else ""
             raise ValueError(f'"{value}" is neither a duration nor a time: {likely}{_FORMS}')
     return quantities.duration(value)

@@ -20,6 +20,7 @@ MIDNIGHT: Final = 24 * 60
 
 _CLOCK: Final = re.compile(r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})\Z")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
+_BETWEEN: Final = re.compile(r" ?(,|-|\.\.) ?")
 _A_MONDAY: Final = date(2001, 1, 1)
 _FORMS: Final = 'write it as "22:00-06:00", "sat,sun", "mon-fri 08:00-18:00" or "2026-12-24..2026-12-26"'
 
@@ -92,7 +93,8 @@ def span(value: object) -> Span:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{_shown(value)} is not a span of time: {_FORMS}")
     text = " ".join(value.lower().split())
-    words = text.replace(", ", ",").split(" ")
+    # Spaces around what stands between two are no mistake.
+    words = _BETWEEN.sub(r"\1", text).split(" ")
     begin, end = 0, MIDNIGHT
     if ":" in words[-1]:
         begin, end = _times(words.pop(), value)
@@ -168,7 +170,7 @@ def _weekday(text: str) -> int:
     found = [number for number, day in enumerate(DAYS) if len(text) >= 3 and day.startswith(text)]
     if len(found) != 1:
         short = [day[:3] for day in DAYS]
-        near = difflib.get_close_matches(text, [*short, *DAYS], n=1)
+        near = ["sat,sun"] if text == "weekend" else difflib.get_close_matches(text, [*short, *DAYS], n=1)
         likely = f'did you mean "{near[0]}"?' if near else f"they are {', '.join(short)}"
         raise ValueError(f'"{text}" is not a day of the week; {likely}')
     return found[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -75,6 +76,8 @@ def test_days_of_the_week_are_read(text: str, days: set[int]) -> None:
         ("2026-12-24..2026-12-26", "2026-12-27 00:00", False),
         ("2026-12-24 22:00-02:00", "2026-12-25 01:59", True),
         ("00:00-24:00", "2026-12-25 12:00", True),
+        ("mon - fri 22:00 - 06:00", "2026-11-25 23:00", True),
+        ("2026-12-24 .. 2026-12-26", "2026-12-26 23:59", True),
     ],
 )
 def test_a_moment_is_in_a_span_or_not(text: str, moment: str, inside: bool) -> None:
@@ -93,3 +96,22 @@ def test_the_zone_of_the_machine_is_that_of_its_environment(monkeypatch: pytest.
         assert zones.zone_of(None).utcoffset(datetime(2026, 11, 25)) is not None
     finally:
         zones.zone_of.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("text", "instead"),
+    [
+        ("0 2 * * *", 'did you mean "cron 0 2 * * *"?'),
+        ("*/15 * * * mon-fri", 'did you mean "cron */15 * * * mon-fri"?'),
+        ("@daily", 'did you mean "daily"?'),
+        ("dayly at 02:30", 'did you mean "daily"?'),
+    ],
+)
+def test_a_time_in_other_words_is_refused_with_ours(text: str, instead: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(instead)):
+        calendar.pull_time(text)
+
+
+def test_the_weekend_is_two_days() -> None:
+    with pytest.raises(ValueError, match=r'did you mean "sat,sun"'):
+        spans.span("weekend 08:00-18:00")
