@@ -40,11 +40,12 @@ windows = ["2001-01-01"]
 
 [[host]]
 name = "web1"
+modules = { exclude = ["docker"] }
 
 [[host]]
 name = "down"
 """
-MODULES = ("daily", "etc", "never", "new", "night", "off")
+MODULES = ("daily", "etc", "never", "new", "night", "off", "docker")
 
 
 @pytest.fixture

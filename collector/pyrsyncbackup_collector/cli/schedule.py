@@ -86,7 +86,9 @@ def _rows(
     by_name = {host.name: host for host in hosts}
     found = []
     for target in wanted:
-        own = [one for one in modules if one.host == target.host.name and one.state == "ready"]
+        # What the configuration leaves out may have been known from before.
+        of_host = (one for one in modules if one.host == target.host.name and target.host.wants(one.name))
+        own = [one for one in of_host if one.state == "ready"]
         missing = set(target.modules) - {one.name for one in own}
         if missing:
             raise NotFound(
