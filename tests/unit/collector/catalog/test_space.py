@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pyrsyncbackup_collector.catalog.views import Taken
+from pyrsyncbackup_collector.store.snapshot import Snapshot
 
 from tests.support.estate import Content, Estate
 from tests.support.still_clock import StillClock
@@ -135,3 +136,62 @@ def test_a_content_in_chunks_is_counted_by_its_chunks(estate: Estate) -> None:
     assert space.hosts["web1"] == Taken(size("list1", "list2", "a", "b", "c"), size("list1", "list2", "a", "b"))
     assert space.hosts["web2"] == Taken(size("c"), 0)
     assert space.unnamed == 0
+
+
+def pieces(estate: Estate, snapshot: Snapshot) -> set[str]:
+    """The files in the store that a snapshot needs, as its manifest names them."""
+    found = set()
+    for entry in estate.store.entries(snapshot):
+        if entry.chunks:
+            found |= {entry.chunks, *(chunk.sha256 for chunk in estate.store.objects.chunks_of(entry))}
+        elif entry.sha256:
+            found.add(entry.sha256)
+    return found
+
+
+def test_the_figures_are_those_that_manifests_and_files_give(tmp_path: Path) -> None:
+    """Shared, unique and chunked contents of three hosts, with pruned snapshots: added up without the catalog."""
+    estate = Estate(tmp_path, StillClock(), large=1 << 20)
+    rng = random.Random(11)
+    large = [noise(number, 3 << 20) for number in range(3)]
+    # Grown, cut, and changed in the middle: most of their chunks are those of the first.
+    large += [large[0] + noise(9, 1 << 20), large[0][: 2 << 20], large[0][: 1 << 20] + b"x" + large[0][1 << 20 :]]
+    for _ in range(5):
+        for host, module in (("web1", "etc"), ("web1", "db"), ("web2", "etc"), ("web3", "db")):
+            names = [f"{module}/{number}".encode() for number in range(8)]
+            files: dict[bytes, Content | None] = {n: Content(noise(rng.randrange(30))) for n in rng.sample(names, 3)}
+            files[f"{module}/large{rng.randrange(2)}".encode()] = Content(rng.choice(large))
+            estate.pull(host, module, files)
+    for host, module, sequence in (("web1", "db", 2), ("web2", "etc", 1), ("web3", "db", 4)):
+        estate.prune(host, module, sequence)
+    needed = {
+        (host, module, each.sequence): pieces(estate, each)
+        for host, module in estate.store.modules()
+        for each in estate.store.snapshots(host, module)
+    }
+    assert len(needed) == 17
+    assert any(entry.chunks for entry in estate.store.entries(estate.store.snapshots("web1", "db")[-1]))
+
+    def taken(prefix: tuple[object, ...]) -> Taken:
+        own = {piece for key, those in needed.items() if key[: len(prefix)] == prefix for piece in those}
+        others = {piece for key, those in needed.items() if key[: len(prefix)] != prefix for piece in those}
+        size = {piece: estate.store.objects.place(piece).stat().st_size for piece in own}
+        return Taken(sum(size.values()), sum(size[piece] for piece in own - others))
+
+    space = estate.catalog.store_space()
+    assert dict(space.hosts) == {host: taken((host,)) for host in space.hosts}
+    for module in space.modules:
+        whole = list(estate.store.snapshots(module.host, module.module))
+        sizes = [entry.size for each in whole for entry in estate.store.entries(each)]
+        assert (module.snapshots, module.size) == (len(whole), sum(sizes))
+    assert {(m.host, m.module): m.taken for m in space.modules} == {
+        (m.host, m.module): taken((m.host, m.module)) for m in space.modules
+    }
+    for host, module in estate.store.modules():
+        for each in estate.catalog.snapshot_space(host, module):
+            assert each.taken == taken((host, module, each.sequence)), (host, module, each.sequence)
+    on_disk = {file: file.stat().st_size for file in (estate.store.path / "objects").rglob("*") if file.is_file()}
+    assert space.stored == sum(on_disk.values())
+    named = {estate.store.objects.place(piece) for those in needed.values() for piece in those}
+    assert space.unnamed == sum(size for file, size in on_disk.items() if file not in named)
+    estate.close()
