@@ -364,6 +364,18 @@ def test_a_port_that_says_nothing(connect, host, folder):
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="sshd runs the command as another user")
+def test_a_login_that_never_ends(connect, host, sshd, folder):
+    sshd.options = ["AuthorizedKeysCommand /bin/sleep 1000", "AuthorizedKeysCommandUser nobody"]
+    sshd.authorize()
+    sshd.restart()
+    error = failure(connect, host, timeout=2)
+    assert type(error) is errors.HostUnreachable
+    assert "SSH login" in error.cause
+    assert openssh.clients() == []
+    assert list(folder.iterdir()) == []
+
+
 def test_a_port_on_which_something_else_listens(connect, host):
     with serving(lambda connection: connection.sendall(b"HTTP/1.0 400 \x1b[31m\r\n\r\n")) as port:
         error = failure(connect, changed(host, ssh_port=port))

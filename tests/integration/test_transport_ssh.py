@@ -150,6 +150,37 @@ def test_a_port_that_says_nothing(connections, host):
     assert "SSH login" in error.cause
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="sshd runs the command as another user")
+def test_a_login_that_never_ends(connections, host, sshd):
+    """A PAM module, or a lookup of keys in a directory that does not answer."""
+    sshd.options = ["AuthorizedKeysCommand /bin/sleep 1000", "AuthorizedKeysCommandUser nobody"]
+    sshd.authorize()
+    sshd.restart()
+    error = failure(connections, host)
+    assert type(error) is errors.HostUnreachable
+    assert "SSH login" in error.cause
+
+
+def test_an_agent_that_answers_no_question(connections, sshd, config, tmp_path):
+    """Its TLS stands, and the first call is never answered."""
+    over = threading.Event()
+
+    class Mute(PlainAgent):
+        def GetInfo(self, request, context):
+            over.wait()
+            return super().GetInfo(request, context)
+
+    invitation = invite(config.state)
+    own = identity.load_or_create(tmp_path / "mute")
+    with serving(Mute(own, invitation.secret), [invitation.certificate_pem]) as agent:
+        try:
+            error = failure(connections, ssh_host(sshd, int(agent.address.rpartition(":")[2])))
+        finally:
+            over.set()
+    assert type(error) is errors.AnswerOverdue
+    assert "within 3 s" in error.cause
+
+
 def test_a_refused_key_and_a_refused_user(connections, host, sshd, tmp_path):
     make_key(tmp_path / "other")
     for other in (changed(host, ssh_key=tmp_path / "other"), changed(host, ssh_user="nobody-of-that-name")):

@@ -335,6 +335,11 @@ def _login_failures(host: Host) -> Iterator[None]:
             "allow `PubkeyAuthentication` for that user",
         ) from error
     except paramiko.AuthenticationException as error:
+        if "timeout" in str(error):  # nobody refused anything
+            raise HostUnreachable(
+                f"{name}: {host.address}:{ssh.port} does not end the SSH login in time",
+                "look at its log: what the login asks there (PAM, a directory of users) does not answer",
+            ) from error
         raise SshRefused(
             f"{name}: the SSH server refuses user {ssh.user} with the key {ssh.key}",
             "add the key that `pyrsyncbackup invitation` prints to that user's authorized_keys",
