@@ -30,6 +30,7 @@ from pyrsyncbackup_collector.cli import prune as _prune  # noqa: F401
 from pyrsyncbackup_collector.cli import space as _space  # noqa: F401
 from pyrsyncbackup_collector.cli import gc as _gc  # noqa: F401
 from pyrsyncbackup_collector.cli import copies as _copies  # noqa: F401
+from pyrsyncbackup_collector.cli import recover as _recover  # noqa: F401
 from pyrsyncbackup_collector.cli import export as _export  # noqa: F401
 from pyrsyncbackup_collector.cli import catalog as _catalog  # noqa: F401
 

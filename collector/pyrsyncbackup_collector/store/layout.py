@@ -111,16 +111,22 @@ def create(path: Path) -> Format:
         if foreign := sorted(n for n in present - _OWN if not n.startswith(TEMPORARY)):
             raise StoreError(f"not empty: {path} holds {foreign[0]!r}", "name an empty or a new directory")
         path.chmod(0o700)
-        for name in (OBJECTS, MANIFESTS, INCOMING):
-            make_directory(path / name)
-        for number in range(256):
-            (path / OBJECTS / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
-        sync_directory(path / OBJECTS)
-        text = resources.files(__package__).joinpath("README.txt").read_bytes()
-        write_durably(path / README, text)
-        value = Format(FORMAT_NAME, FORMAT_VERSION, uuid.uuid4().hex)
-        write_durably(path / FORMAT, msgspec.json.encode(value) + b"\n")
+        value = complete(path, uuid.uuid4().hex)
         sync_directory(path.parent)
+    return value
+
+
+def complete(path: Path, id: str) -> Format:
+    """Make what a store has beside its contents, format.json last: from then on `path` is the store of that id."""
+    for name in (OBJECTS, MANIFESTS, INCOMING):
+        make_directory(path / name)
+    for number in range(256):
+        (path / OBJECTS / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
+    sync_directory(path / OBJECTS)
+    text = resources.files(__package__).joinpath("README.txt").read_bytes()
+    write_durably(path / README, text)
+    value = Format(FORMAT_NAME, FORMAT_VERSION, id)
+    write_durably(path / FORMAT, msgspec.json.encode(value) + b"\n")
     return value
 
 
