@@ -9,7 +9,10 @@ import pytest
 from pyrsyncbackup_collector import cli
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.catalog.copies import CopyView
+from pyrsyncbackup_collector.catalog.views import Failure
+from pyrsyncbackup_collector.cli.verdict import State, judge_copy
 from pyrsyncbackup_collector.config import load
+from pyrsyncbackup_collector.config.spans import Hours
 from pyrsyncbackup_collector.daemon.copying import is_due
 from pyrsyncbackup_collector.store.store import Store
 
@@ -245,19 +248,57 @@ def test_a_copy_is_due_by_its_own_interval_and_soon_after_a_failure(place, tmp_p
     place.configure(disk(tmp_path, more='every = "1d"'), disk(tmp_path, "never", 'every = "off"'))
     config = load(Path(place.file))
     copy, never = config.copies
-    assert config.rota()["replicate"] == 86400.0
+    always = Hours()
 
     def seen(tried, failure=None):
         return CopyView("disk2", "", tried, tried, None, failure, {})
 
-    from pyrsyncbackup_collector.catalog.views import Failure
+    failure = Failure("CopyFull", "", "", True)
+    assert is_due(copy, None, always, 1000.0)
+    assert not is_due(copy, None, always, 1000.0, begun=900.0, first=300.0)
+    assert not is_due(never, None, always, 1000.0)
+    assert not is_due(copy, seen(1000.0), always, 1000.0 + 3600)
+    assert is_due(copy, seen(1000.0), always, 1000.0 + 86400)
+    assert is_due(copy, seen(1000.0, failure), always, 1000.0 + 3600)
+    assert not is_due(copy, seen(1000.0, failure), always, 1000.0 + 1800)
+    assert is_due(copy, seen(99_000.0), always, 1000.0)
 
-    assert is_due(copy, None, 1000.0)
-    assert not is_due(never, None, 1000.0)
-    assert not is_due(copy, seen(1000.0), 1000.0 + 3600)
-    assert is_due(copy, seen(1000.0), 1000.0 + 86400)
-    assert is_due(copy, seen(1000.0, Failure("CopyFull", "", "", True)), 1000.0 + 3600)
-    assert is_due(copy, seen(99_000.0), 1000.0)
+
+def test_a_copy_goes_by_the_calendar_and_does_not_wait_for_it_after_a_failure(place, tmp_path):
+    place.configure(disk(tmp_path, more='every = "daily at 02:30"'))
+    (copy,) = load(Path(place.file)).copies
+    hours = Hours("UTC")
+    day, night, failure = 1_790_000_000.0 // 86400 * 86400, 2.5 * 3600, Failure("CopyFull", "", "", True)
+
+    def seen(tried, failure=None):
+        return CopyView("disk2", "", tried, tried, None, failure, {})
+
+    assert not is_due(copy, None, hours, day + night - 1, begun=day)
+    assert is_due(copy, None, hours, day + night, begun=day)
+    assert not is_due(copy, seen(day + night), hours, day + 86400)
+    assert is_due(copy, seen(day + night), hours, day + 86400 + night)
+    assert is_due(copy, seen(day + night, failure), hours, day + night + 3600)
+    assert judge_copy(copy, seen(day + night), "UTC", day + 86400 + night + 3600).state is State.OK
+    assert judge_copy(copy, seen(day + night), "UTC", day + 86400 + night + 13 * 3600).state is State.LATE
+
+
+def test_of_copies_that_fail_each_is_told_and_the_others_are_done(place, tmp_path, capsys):
+    place.configure(disk(tmp_path, "gone"), disk(tmp_path, "good"), disk(tmp_path, "other"))
+    assert place.run("copies", "init", "good") == 0
+    capsys.readouterr()
+    assert place.run("replicate") == 16
+    told = capsys.readouterr()
+    assert "good: brought 2 snapshots" in told.out
+    assert [line for line in told.err.splitlines() if line.startswith("error: ")] == [
+        f"error: {name}: there is no directory {tmp_path}/{name}" for name in ("gone", "other")
+    ]
+    assert place.run("replicate", "--json") == 16
+    document = json.loads(capsys.readouterr().out)
+    assert [(one["name"], one["type"]) for one in document["failed"]] == [
+        ("gone", "CopyMissing"),
+        ("other", "CopyMissing"),
+    ]
+    assert list(document["copies"]) == ["good"]
 
 
 @pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])

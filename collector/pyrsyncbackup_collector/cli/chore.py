@@ -67,7 +67,7 @@ def _ask(catalog: Catalog, name: str, options: Mapping[str, Any], watch: Watch) 
         catalog.request_cancel(request)
         raise Cancelled("stopped by Ctrl-C", "the daemon was told to stop it too") from None
     if error := result.get("error"):
-        raise _as_raised(error["type"], error["cause"], error["hint"])
+        raise as_raised(error["type"], error["cause"], error["hint"])
     document: dict[str, Any] = result["document"]
     return document
 
@@ -88,7 +88,7 @@ def _result(catalog: Catalog, number: int, watch: Watch) -> Mapping[str, Any]:
         pause.wait(POLL)
 
 
-def _as_raised(name: str, cause: str, hint: str) -> BackupError:
+def as_raised(name: str, cause: str, hint: str) -> BackupError:
     """The error that the daemon named; of the plain kind if this program does not know it."""
     kind = getattr(errors, name, BackupError)
     known = isinstance(kind, type) and issubclass(kind, BackupError) and not issubclass(kind, ConfigError)

@@ -38,7 +38,7 @@ def replicate(
     What is new goes there, each content proven by its digest first. Nothing is removed there because it is gone here;
     a copy removes only what its own `keep` says. Stopped at any point, it goes on at the next run.
     """
-    from pyrsyncbackup_collector.cli.chore import do
+    from pyrsyncbackup_collector.cli.chore import as_raised, do
     from pyrsyncbackup_collector.daemon.copying import named
 
     place = Workplace.load(config)
@@ -49,6 +49,11 @@ def replicate(
     else:
         for name, done in document["copies"].items():
             _show_round(name, done)
+    failed = {one["name"]: as_raised(one["type"], one["cause"], one["hint"]) for one in document["failed"]}
+    for name, error in failed.items():
+        screen.error(f"{name}: {error.cause}", error.hint)
+    if failed:
+        raise typer.Exit(next(iter(failed.values())).exit_code)
     if document["problems"]:
         raise typer.Exit(PARTIAL)
 
@@ -82,7 +87,10 @@ def copies(context: typer.Context, as_json: JsonOption = False, config: ConfigOp
             for copy in place.config.copies
             for view in (known.get(copy.name),)
         }
-    rows = [(copy, judge_copy(copy, known.get(copy.name), now), known.get(copy.name)) for copy in place.config.copies]
+    zone = place.config.upkeep.zone
+    rows = [
+        (copy, judge_copy(copy, known.get(copy.name), zone, now), known.get(copy.name)) for copy in place.config.copies
+    ]
     if as_json:
         documents = [
             _document(copy, verdict, behind[copy.name], dict(view.document) if view else {})

@@ -22,7 +22,9 @@ from pyrsyncbackup_collector.catalog.views import (
 )
 from pyrsyncbackup_collector.cli import amounts
 from pyrsyncbackup_collector.config import CopyConfig, Policy
+from pyrsyncbackup_collector.config.calendar import Calendar
 from pyrsyncbackup_collector.fleet.hosts import Host
+from pyrsyncbackup_collector.schedule import rota
 from pyrsyncbackup_collector.schedule.forecast import expected_at
 
 
@@ -60,6 +62,8 @@ _PROBLEMS = frozenset(
 )
 # A round comes at most one interval after the one before; half of one more is for what takes long.
 _LATE_AFTER = 1.5
+# A copy that goes by the calendar may be late by so much: windows, and other copies before it.
+_LATE_MOMENT = 12 * 3600.0
 _UNKNOWN = Failure("BackupError", "the cause was not recorded", "", False)
 # Chores that another command than the one of their name asks for.
 _COMMANDS = {"damage": "verify"}
@@ -185,8 +189,8 @@ def judge_chore(run: RunView) -> Verdict:
     return Verdict(State.OK, run.kind, last_good=run.end)
 
 
-def judge_copy(copy: CopyConfig, row: CopyView | None, now: float) -> Verdict:
-    """Judge a second copy by its last round."""
+def judge_copy(copy: CopyConfig, row: CopyView | None, zone: str | None, now: float) -> Verdict:
+    """Judge a second copy by its last round; `zone` is that of moments of the calendar."""
     again = f"`pyrsyncbackup replicate {copy.name}` tries it again, and tells more"
     name = f"copy {copy.name}"
     if row is None:
@@ -199,11 +203,13 @@ def judge_copy(copy: CopyConfig, row: CopyView | None, now: float) -> Verdict:
     if count := row.document.get("problems", 0):
         what = "1 snapshot or module was" if count == 1 else f"{count} snapshots or modules were"
         return Verdict(State.PARTIAL, name, "", row.tried, f"{what} not copied", again, last_good=row.good)
-    if copy.every is not None and now > row.tried + copy.every * _LATE_AFTER:
-        since = row.tried + copy.every
-        return Verdict(
-            State.LATE, name, "", since, "the last round is too old", "does the daemon run?", last_good=row.good
-        )
+    if copy.every is not None:
+        due = rota.due_at(copy.every, zone, row.tried)
+        patience = _LATE_MOMENT if isinstance(copy.every, Calendar) else copy.every * (_LATE_AFTER - 1)
+        if now > due + patience:
+            return Verdict(
+                State.LATE, name, "", due, "the last round is too old", "does the daemon run?", last_good=row.good
+            )
     return Verdict(State.OK, name, last_good=row.good)
 
 

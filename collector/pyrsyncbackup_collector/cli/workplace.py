@@ -244,7 +244,7 @@ class Workplace:
         # A pin that was refused was told to whoever asked: only what comes again by itself is upkeep.
         upkeep = [judge_chore(run) for run in known.chores if run.kind in type(self.config.upkeep).model_fields]
         # Each second copy stands for itself.
-        upkeep += [judge_copy(copy, rounds.get(copy.name), now) for copy in self.config.copies]
+        upkeep += [judge_copy(copy, rounds.get(copy.name), self.config.upkeep.zone, now) for copy in self.config.copies]
         drills = list(map(judge_drill, known.drills))
         # Where no mirror is wanted any more, what is left of one is nobody's business.
         wanted = [mirror for mirror in known.mirrors if self._is_mirrored(known.modules, mirror.host, mirror.module)]

@@ -285,11 +285,14 @@ class Upkeep(Strict):
 
 
 class CopyConfig(Strict):
-    """One second copy. `every` in seconds, None: by command only. `keep` unset: all that ever came stays."""
+    """One second copy. `every` in seconds, or moments of the calendar of [upkeep]; None: by command only.
+
+    `keep` unset: all that ever came stays.
+    """
 
     name: Annotated[str, AfterValidator(_name)]
     to: Annotated[Place, _before(copies.place)]
-    every: Annotated[float | None, _before(quantities.duration_or_off)] = 86400.0
+    every: Often = 86400.0
     keep: Keep | None = None
     hosts: Glob = "*"
     modules: Glob = "*"
@@ -375,11 +378,6 @@ class Config:
     def by_name(self) -> dict[str, HostConfig]:
         """The hosts by name."""
         return {host.name: host for host in self.hosts}
-
-    def rota(self) -> dict[str, float | calendar.Calendar]:
-        """How often each chore runs, by its name; those that are off are left out."""
-        every = [copy.every for copy in self.copies if copy.every is not None]
-        return self.upkeep.rota() | ({"replicate": min(every)} if every else {})
 
     def copy(self, name: str) -> CopyConfig | None:
         """The second copy of that name."""

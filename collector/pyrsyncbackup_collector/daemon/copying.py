@@ -12,7 +12,9 @@ from typing import Any, Final
 from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.catalog.copies import CopyView
 from pyrsyncbackup_collector.config import Config, CopyConfig
+from pyrsyncbackup_collector.config.calendar import Calendar
 from pyrsyncbackup_collector.config.copies import where
+from pyrsyncbackup_collector.config.spans import Hours
 from pyrsyncbackup_collector.copies import opening
 from pyrsyncbackup_collector.copies.form import Held
 from pyrsyncbackup_collector.copies.replicate import Replication, Rules
@@ -20,43 +22,56 @@ from pyrsyncbackup_collector.copies.report import Round
 from pyrsyncbackup_collector.copies.thinning import Keeping
 from pyrsyncbackup_collector.daemon.chore import Work
 from pyrsyncbackup_collector.daemon.retention import check_clock
+from pyrsyncbackup_collector.daemon.work import internal
 from pyrsyncbackup_collector.errors import BackupError, Cancelled, ClockDoubtful, NotFound, StoreError, UsageError
+from pyrsyncbackup_collector.schedule import rota
 from pyrsyncbackup_collector.store.retention import Candidate, decide
 from pyrsyncbackup_collector.store.snapshot import COMPLETE, PARTIAL
 
-# A copy that failed is tried again at the next look, however seldom it is due otherwise.
+# A look that comes a moment too early counts.
 _SOON: Final = 1.0
 
 
 def replicate(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Do the copies in `names`; without, those that are due by the configuration. `full`: look through all of them."""
+    """Do the copies in `names`; without, all. `full`: look through all of them.
+
+    One that fails stops no other. The document has all; raises the BackupError of the only one that was to be done.
+    """
     if not work.config.copies:
         raise UsageError(
             "no second copy is configured",
             "add a [[copy]] to the configuration, and reload a running daemon: `systemctl reload pyrsyncbackup`",
         )
-    chosen = _chosen(work, options.get("names"))
-    failed: list[BackupError] = []
+    failed: dict[str, BackupError] = {}
     documents: dict[str, dict[str, Any]] = {}
-    for copy in chosen:
+    for copy in _chosen(work.config, options.get("names")):
         began = work.parts.clock.now()
         with logs.bind(copy=copy.name):
             try:
                 done = _round(work, copy, bool(options.get("full")), began)
             except Cancelled:
                 raise
-            except BackupError as error:
+            except Exception as fault:  # noqa: BLE001 - one that fails by a fault of ours stops no other either
+                error = fault if isinstance(fault, BackupError) else internal(fault)
+                if error is not fault:
+                    logs.get().exception("copy failed by a fault of the program")
                 work.parts.catalog.copy_failed(copy.name, where(copy.to), began, error)
                 logs.get().warning("copy failed", cause=error.cause)
-                failed.append(error)
+                failed[copy.name] = error
                 continue
             documents[copy.name] = done.document()
             work.parts.catalog.copy_done(copy.name, where(copy.to), began, documents[copy.name])
             _tell(done)
-    if failed:
-        raise failed[0]
+    if len(failed) == 1 and not documents:
+        raise next(iter(failed.values()))
     keys = ("snapshots", "objects", "size", "removed", "problems")
-    return {key: sum(document[key] for document in documents.values()) for key in keys} | {"copies": documents}
+    sums = {key: sum(document[key] for document in documents.values()) for key in keys}
+    sums["problems"] += len(failed)
+    return {**sums, "copies": documents, "failed": [_failure(name, error) for name, error in failed.items()]}
+
+
+def _failure(name: str, error: BackupError) -> dict[str, str]:
+    return {"name": name, "type": type(error).__name__, "cause": error.cause, "hint": error.hint}
 
 
 def _tell(done: Round) -> None:
@@ -116,12 +131,8 @@ def _keeping(work: Work, copy: CopyConfig, now: float) -> Keeping | None:
     return stays
 
 
-def _chosen(work: Work, names: Sequence[str] | None) -> list[CopyConfig]:
-    if names:
-        return [named(work.config, name) for name in names]
-    known = {view.name: view for view in work.parts.catalog.copies()}
-    now = work.parts.clock.now()
-    return [copy for copy in work.config.copies if is_due(copy, known.get(copy.name), now)]
+def _chosen(config: Config, names: Sequence[str] | None) -> Sequence[CopyConfig]:
+    return [named(config, name) for name in names] if names else config.copies
 
 
 def named(config: Config, name: str) -> CopyConfig:
@@ -133,10 +144,29 @@ def named(config: Config, name: str) -> CopyConfig:
     return found
 
 
-def is_due(copy: CopyConfig, view: CopyView | None, now: float) -> bool:
-    """Whether it is time for a round; one that failed is always due."""
-    if copy.every is None:
+def is_due(
+    copy: CopyConfig,
+    view: CopyView | None,
+    hours: Hours,
+    now: float,
+    *,
+    begun: float = 0.0,
+    first: float = 0.0,
+    again: float = 3600.0,
+) -> bool:
+    """Whether it is time for a round, in `hours`. Times in seconds since 1970.
+
+    One that never had one gets its first `first` seconds after the service began at `begun`, or at its moment of the
+    calendar; one that failed is tried again after `again` seconds, however seldom it is due otherwise.
+    """
+    every = copy.every
+    if every is None:
         return False
-    if view is None or view.failure is not None or view.tried > now:
-        return True
-    return now >= view.tried + copy.every - _SOON
+    if view is None:
+        return rota.is_due(every if isinstance(every, Calendar) else first, hours, begun, now)
+    if view.tried > now:
+        return rota.is_due(0.0, hours, now, now)
+    if view.failure is not None:
+        pause = again if isinstance(every, Calendar) else min(every, again)
+        return rota.is_due(pause - _SOON, hours, view.tried, now)
+    return rota.is_due(every if isinstance(every, Calendar) else every - _SOON, hours, view.tried, now)

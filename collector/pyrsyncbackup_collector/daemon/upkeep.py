@@ -12,7 +12,7 @@ from pyrsyncbackup_collector.catalog.journal import FAILED, PULL
 from pyrsyncbackup_collector.config import Config
 from pyrsyncbackup_collector.config.calendar import Calendar
 from pyrsyncbackup_collector.config.spans import Hours
-from pyrsyncbackup_collector.daemon import chores
+from pyrsyncbackup_collector.daemon import chores, copying
 from pyrsyncbackup_collector.daemon.composition import Parts
 from pyrsyncbackup_collector.daemon.work import described
 from pyrsyncbackup_collector.errors import BackupError, CatalogError
@@ -65,8 +65,11 @@ class Upkeep:
         now = self._parts.clock.monotonic()
         if now >= self._next_look:
             self._next_look = now + LOOK_EVERY
-            for name in self._due(self._parts.clock.now()):
+            moment = self._parts.clock.now()
+            for name in self._due(moment):
                 self._begin(name, {}, _ROTA, None)
+            if copies := self._copies_due(moment):
+                self._begin("replicate", {"names": copies}, _ROTA, None)
 
     def stop(self) -> None:
         """Ask all to stop, and begin no more."""
@@ -87,7 +90,7 @@ class Upkeep:
 
     def _due(self, now: float) -> list[str]:
         upkeep = self._config.upkeep
-        rota = self._config.rota()
+        rota = upkeep.rota()
         names = [name for name in chores.CHORES if name in rota and not self._runs(name)]
         return [name for name in names if self._is_due(name, rota[name], upkeep.hours, now)]
 
@@ -98,9 +101,26 @@ class Upkeep:
             every = min(every, AGAIN)
         if last:
             return is_due(every, hours, last[0].begin, now)
-        # By a clock that nobody sets: how long the service has been running.
-        lasted = self._parts.clock.monotonic() - self._started
-        return is_due(every if isinstance(every, Calendar) else FIRST, hours, now - lasted, now)
+        return is_due(every if isinstance(every, Calendar) else FIRST, hours, self._begun_at(now), now)
+
+    def _copies_due(self, now: float) -> list[str]:
+        """Names of the second copies whose time has come: each has its own."""
+        if not self._config.copies or self._runs("replicate"):
+            return []
+        known = {view.name: view for view in self._parts.catalog.copies()}
+        begun, hours = self._begun_at(now), self._config.upkeep.hours
+        found = [
+            copy.name
+            for copy in self._config.copies
+            if copying.is_due(copy, known.get(copy.name), hours, now, begun=begun, first=FIRST, again=AGAIN)
+        ]
+        last = self._parts.catalog.runs(kind="replicate", limit=1) if found else []
+        # One that failed before it could say so of a copy is not begun over and over.
+        return [] if last and last[0].outcome == FAILED and 0 <= now - last[0].begin < FIRST else found
+
+    def _begun_at(self, now: float) -> float:
+        """When the service began, by a clock that nobody sets: how long it has been running."""
+        return now - (self._parts.clock.monotonic() - self._started)
 
     def _runs(self, name: str) -> bool:
         with self._lock:

@@ -15,5 +15,9 @@ def is_due(every: float | Calendar, hours: Hours, last: float, now: float) -> bo
     """
     # A run that lies in the future is one from before the clock was set back.
     last = min(last, now)
-    due = every.after(last, zone_of(hours.zone)) if isinstance(every, Calendar) else last + every
-    return due <= now and state_at(hours, now).open
+    return due_at(every, hours.zone, last) <= now and state_at(hours, now).open
+
+
+def due_at(every: float | Calendar, zone: str | None, last: float) -> float:
+    """When what began at `last` is due again, windows aside."""
+    return every.after(last, zone_of(zone)) if isinstance(every, Calendar) else last + every

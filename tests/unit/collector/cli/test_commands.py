@@ -32,7 +32,7 @@ def test_all_commands_are_there():
     assert {" ".join(words) for words in ALL} == {
         *("init", "check", "daemon", "invitation", "pull", "status", "schedule", "modules"),
         *("snapshots", "ls", "cat", "diff", "restore", "verify", "mount", "drill", "catalog rebuild"),
-        *("replicate", "copies init", "export"),
+        *("replicate", "copies init", "recover", "export"),
         *("prune", "pin", "unpin", "forget", "retention show", "retention resume"),
         *("gc", "space"),
         *("history", "changes", "compare", "find", "grep"),
