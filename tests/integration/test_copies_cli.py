@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -233,6 +235,7 @@ def test_names_and_places_that_are_none_are_told(place, tmp_path, capsys):
         ('name = "a"\nto = "/x"\nencrypt_to = "ssh-ed25519 AAAA"', "is not a public key of age"),
         ('name = "a"\nto = "/x"\nevry = "1d"', 'did you mean "every"'),
         ('name = "a"\nto = "/x"\n[[copy]]\nname = "a"\nto = "/y"', "the name of another copy already"),
+        ('name = "a"\nto = "ssh://h/x"\n[[copy]]\nname = "b"\nto = "ssh://h/x/"', "the place of another copy already"),
         ('to = "/x"', "name: is missing"),
     ],
 )
@@ -299,6 +302,46 @@ def test_of_copies_that_fail_each_is_told_and_the_others_are_done(place, tmp_pat
         ("other", "CopyMissing"),
     ]
     assert list(document["copies"]) == ["good"]
+
+
+def test_check_tries_each_copy_and_leaves_nothing_behind(place, tmp_path, capsys):
+    keys = copies.Keys.make(tmp_path)
+    place.configure(disk(tmp_path), disk(tmp_path, "vault", f'encrypt_to = "{keys.public}"'), disk(tmp_path, "none"))
+    for name in ("disk2", "vault"):
+        assert place.run("copies", "init", name) == 0
+    assert place.run("replicate", "disk2") == 0
+    before = sorted((tmp_path / "disk2").rglob("*"))
+    (place.path / "copies" / "vault.key").unlink()
+    capsys.readouterr()
+    assert place.run("check") == 16
+    told = capsys.readouterr()
+    assert f"copy disk2    ok  {tmp_path}/disk2, 2 snapshots, can be written" in told.out
+    assert "on the same file system as the store" in " ".join(told.out.split())
+    assert "copy vault    failed" in told.out
+    assert "the key that names the objects of vault is missing" in told.err
+    assert f"there is no directory {tmp_path}/none" in told.err
+    assert sorted((tmp_path / "disk2").rglob("*")) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+def test_check_tells_of_a_copy_and_of_mirrors_that_cannot_be_written(place, tmp_path, capsys):
+    place.configure(disk(tmp_path))
+    (tmp_path / "disk2").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path / "disk2"], check=True)
+    try:
+        assert place.run("copies", "init", "disk2") == 0
+        assert place.run("check") == 0
+        subprocess.run(["mount", "-o", "remount,ro", tmp_path / "disk2"], check=True)
+        text = place.file.read_text()
+        place.file.write_text(f'mirror_dir = "{tmp_path}/file/mirror"\n{text}\n[policy]\nmirror = true\n')
+        (tmp_path / "file").write_text("")
+        capsys.readouterr()
+        assert place.run("check") == 12
+        told = " ".join(capsys.readouterr().err.split())
+        assert "the copy: Read-only file system" in told
+        assert "mirrors cannot be written" in told
+    finally:
+        subprocess.run(["umount", "-l", tmp_path / "disk2"], check=True)
 
 
 @pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])

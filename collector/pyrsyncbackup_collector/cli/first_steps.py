@@ -9,7 +9,8 @@ import os
 import shlex
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import IO, Annotated
@@ -140,26 +141,30 @@ def _only_for_the_owner(output: IO[str]) -> None:
                 screen.note("this file holds a secret, and others can read it: chmod 600", screen.DOUBT)
 
 
-@app.command(epilog=exit_codes(9, 10, 11), short_help="Try everything that the configuration names.")
+@app.command(epilog=exit_codes(9, 10, 11, 12, 16), short_help="Try everything that the configuration names.")
 def check(config: ConfigOption = NOT_GIVEN) -> None:
-    """Read the configuration and try what it names: keys, store, catalog, sandbox. Asks no host, changes nothing.
+    """Read the configuration and try what it names: keys, store, catalog, sandbox, mirrors, second copies.
 
-    All problems of the files are told at once; the exit code is that of the first part that fails.
+    Asks no host that is backed up; into each copy a small file is written, and removed again. All problems of the
+    files are told at once; the exit code is that of the first part that fails.
     """
     place = Workplace.load(config)
     screen.line(_ok("configuration"), f"{place.config.file}: {amounts.counted(len(place.fleet.hosts), 'host')}")
     failed: BackupError | None = None
-    for what, work in (
+    parts: list[tuple[str, Callable[[], str]]] = [
         ("keys", place.try_keys),
         ("store", place.try_store),
         ("catalog", place.try_catalog),
         ("space", place.try_room),
         ("sandbox", place.try_sandbox),
-    ):
+        *([("mirrors", place.try_mirrors)] if place.has_mirrors else []),
+        *((f"copy {copy.name}", partial(place.try_copy, copy)) for copy in place.config.copies),
+    ]
+    for what, work in parts:
         try:
             screen.line(_ok(what), work())
         except BackupError as error:
-            screen.line(Text.assemble((f"{what:<14}", ""), ("failed", screen.BAD)))
+            screen.line(Text.assemble(_part(what), ("failed", screen.BAD)))
             screen.error(error.cause, error.hint)
             failed = failed or error
     if failed is not None:
@@ -167,7 +172,11 @@ def check(config: ConfigOption = NOT_GIVEN) -> None:
 
 
 def _ok(what: str) -> Text:
-    return Text.assemble(f"{what:<14}", ("ok", screen.GOOD), "  ")
+    return Text.assemble(_part(what), ("ok", screen.GOOD), "  ")
+
+
+def _part(what: str) -> str:
+    return f"{what:<14}" if len(what) < 14 else f"{what}  "
 
 
 @app.command(epilog=exit_codes(9, 10, 11), short_help="Run the collector: checks and pulls by schedule.")

@@ -16,8 +16,15 @@ from typing import TYPE_CHECKING
 from pyrsyncbackup_collector import config as configuration
 from pyrsyncbackup_collector.cli import amounts
 from pyrsyncbackup_collector.clock import SystemClock
-from pyrsyncbackup_collector.config import Config, Policy
-from pyrsyncbackup_collector.errors import ConfigError, NotFound, StoreDamaged, StoreMissing, StoreReadOnly
+from pyrsyncbackup_collector.config import Config, CopyConfig, Policy
+from pyrsyncbackup_collector.errors import (
+    ConfigError,
+    NotFound,
+    RestoreError,
+    StoreDamaged,
+    StoreMissing,
+    StoreReadOnly,
+)
 from pyrsyncbackup_collector.fleet.hosts import Fleet
 
 if TYPE_CHECKING:
@@ -137,6 +144,31 @@ class Workplace:
         return (
             f"{amounts.size(there.free)} of {amounts.size(there.total)} are free, {amounts.size(floor.free)} stay free"
         )
+
+    @property
+    def has_mirrors(self) -> bool:
+        """Whether any policy wants a mirror."""
+        return any(each.mirror for each in (self.config.policy, *self.config.rules))
+
+    def try_mirrors(self) -> str:
+        """That mirrors can be written; raises RestoreError."""
+        there = self.config.mirror_dir
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise RestoreError(
+                f"mirrors cannot be written to {self.config.mirror_dir}: {there} is no directory of this user's",
+                "`mirror_dir` says where mirrors are; let the collector's user own it",
+            )
+        return str(self.config.mirror_dir)
+
+    def try_copy(self, copy: CopyConfig) -> str:
+        """That a second copy can be reached, is of this store, and takes what is brought; raises BackupError."""
+        from pyrsyncbackup_collector.copies.trying import try_out
+        from pyrsyncbackup_collector.pull.cancel import Cancel
+
+        with self.store() as store:
+            return try_out(self.config, copy, store, Cancel().check)
 
     def try_sandbox(self) -> str:
         """That rsync can be run in a sandbox; raises SandboxUnavailable."""

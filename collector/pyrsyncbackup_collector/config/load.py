@@ -152,6 +152,11 @@ def _copies_twice(source: _Source, main: CollectorFile | None) -> list[str]:
     for index, name in enumerate(names):
         if name in names[:index]:
             apart.problem(("copy", index, "name"), f'"{name}" is the name of another copy already')
+    places = [copies.where(copy.to) for copy in main.copies] if main else []
+    for index, place in enumerate(places):
+        # Directories are looked at more closely, beside the store.
+        if place in places[:index] and not place.startswith("/"):
+            apart.problem(("copy", index, "to"), f'"{place}" is the place of another copy already')
     return apart.problems
 
 

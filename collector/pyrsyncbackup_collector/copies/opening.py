@@ -16,20 +16,24 @@ from pyrsyncbackup_collector.config import Config, CopyConfig
 from pyrsyncbackup_collector.config.copies import DirectoryPlace, Place, S3Place, SshPlace
 from pyrsyncbackup_collector.copies import credentials, form
 from pyrsyncbackup_collector.copies.directory import DirectoryTarget, translate
-from pyrsyncbackup_collector.copies.s3 import S3Target
+from pyrsyncbackup_collector.copies.s3 import Patience, S3Target
 from pyrsyncbackup_collector.copies.seal import Opener, Plain, Seal, Sealed, new_key
-from pyrsyncbackup_collector.copies.ssh import SshTarget
+from pyrsyncbackup_collector.copies.ssh import PAUSES, SshTarget
 from pyrsyncbackup_collector.copies.target import Target
 from pyrsyncbackup_collector.errors import BackupError, CopyMissing, CopyRefused, CopySealed
 
 _CONNECT: Final = 30.0
+_IMPATIENT: Final = Patience(request=30.0, connect=10.0, retries=1, total=20.0)
 
 Check = Callable[[], None]
 Wait = Callable[[float], None]
 
 
-def open_target(config: Config, copy: CopyConfig, check: Check, wait: Wait) -> Target:
-    """The place of a configured copy; close it. Nothing is made there. Raises CopyError."""
+def open_target(config: Config, copy: CopyConfig, check: Check, wait: Wait, *, patient: bool = True) -> Target:
+    """The place of a configured copy; close it. Nothing is made there. Raises CopyError.
+
+    What fails in passing is tried again for minutes, unless somebody waits for the answer and is not `patient`.
+    """
     place: Place = copy.to
     if isinstance(place, S3Place):
         assert copy.credentials is not None  # noqa: S101 - the configuration saw to it
@@ -39,11 +43,18 @@ def open_target(config: Config, copy: CopyConfig, check: Check, wait: Wait) -> T
             credentials.from_file(copy.credentials),
             region=copy.region or "us-east-1",
             endpoint=copy.endpoint or "",
+            patience=Patience() if patient else _IMPATIENT,
         )
     if isinstance(place, SshPlace):
-        key = copy.key or config.state / "ssh" / "id_ed25519"
-        known_hosts = [config.state / "known_hosts", Path("~/.ssh/known_hosts").expanduser()]
-        return SshTarget(place, key=key, known_hosts=known_hosts, connect=config.limits.connect, check=check, wait=wait)
+        return SshTarget(
+            place,
+            key=copy.key or config.state / "ssh" / "id_ed25519",
+            known_hosts=[config.state / "known_hosts", Path("~/.ssh/known_hosts").expanduser()],
+            connect=config.limits.connect,
+            check=check,
+            wait=wait,
+            pauses=PAUSES if patient else (),
+        )
     return _directory(place)
 
 
