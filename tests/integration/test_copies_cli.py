@@ -371,6 +371,80 @@ def test_verify_proves_a_copy_and_names_what_is_damaged_there(place, tmp_path, c
         assert place.run(*words) == 0
 
 
+def damage(file):
+    """Of the same size: nobody sees it from outside."""
+    file.chmod(0o600)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
+def test_what_verify_finds_in_a_copy_is_brought_again(place, tmp_path, capsys, sealed):
+    keys = copies.Keys.make(tmp_path)
+    place.configure(disk(tmp_path, more=f'encrypt_to = "{keys.public}"' if sealed else ""))
+    place.run("copies", "init", "disk2")
+    place.run("replicate")
+    words = ["verify", "--from", "disk2", "--json", *(["--identity", str(keys.identity)] if sealed else [])]
+    first, second, _ = sorted((tmp_path / "disk2/objects").glob("*/*"))
+    damage(first)
+    second.unlink()
+    damage(next((tmp_path / "disk2/manifests/web1/etc").glob("*.zst*")))
+    damage(next((tmp_path / "disk2/manifests/web2/etc").glob("log.jsonl*")))
+    # Their sizes say nothing, so a round does not see them.
+    assert place.run("replicate", "--full") == 0
+    second.unlink(missing_ok=True)
+    found = tmp_path / "found.json"
+    # What an unsound manifest or log needs is known once that is mended.
+    for _ in range(2):
+        capsys.readouterr()
+        assert place.run(*words) == 15
+        found.write_text(capsys.readouterr().out)
+        assert place.run("replicate", "disk2", "--mend", str(found)) == 0
+        assert "that were damaged there" in capsys.readouterr().out
+    assert place.run(*words) == 0
+    assert json.loads(capsys.readouterr().out)["findings"] == []
+
+
+def test_what_is_damaged_here_and_there_is_told_as_lost_and_left_alone(place, tmp_path, capsys):
+    place.configure(disk(tmp_path))
+    place.run("copies", "init", "disk2")
+    place.run("replicate")
+    first = min((tmp_path / "disk2/objects").glob("*/*"))
+    damage(first)
+    damage(place.path / "store" / first.relative_to(tmp_path / "disk2"))
+    before = first.read_bytes()
+    capsys.readouterr()
+    assert place.run("verify", "--from", "disk2", "--json") == 15
+    found = tmp_path / "found.json"
+    found.write_text(capsys.readouterr().out)
+    assert place.run("replicate", "disk2", "--mend", str(found)) == 13
+    assert "LOST in the copy: object" in capsys.readouterr().out
+    assert first.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"findings": [{"what": "object", "name": "../../x"}]}',
+        '{"findings": [{"what": "manifest", "name": "web1/../../etc@000001-2026-01-01T000000Z"}]}',
+        '{"findings": [{"what": "manifest", "name": "web1/etc@../../../x"}]}',
+        '{"findings": [{"what": "log", "name": "web1"}]}',
+    ],
+)
+def test_a_list_of_findings_that_is_none_is_refused(place, tmp_path, capsys, text):
+    place.configure(disk(tmp_path), disk(tmp_path, "other"))
+    found = tmp_path / "found.json"
+    found.write_text(text)
+    assert place.run("replicate", "disk2", "--mend", str(found)) == 2
+    assert "verify --from COPY --json > FILE" in capsys.readouterr().err
+    found.write_text('{"findings": []}')
+    assert place.run("replicate", "--mend", str(found)) == 2
+    assert "about one copy" in capsys.readouterr().err
+
+
 def prune_oldest(place):
     """In the source alone."""
     with Store.open(place.path / "store", lock=True) as store:

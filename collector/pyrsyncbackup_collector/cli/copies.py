@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
+from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from pyrsyncbackup_collector.cli import amounts, screen
@@ -16,6 +19,7 @@ from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.config import CopyConfig
 from pyrsyncbackup_collector.config.copies import where
+from pyrsyncbackup_collector.errors import UsageError
 from pyrsyncbackup_collector.pull.cancel import Cancel
 
 copies_app = typer.Typer(rich_markup_mode=None, help="Second copies of the store.", invoke_without_command=True)
@@ -30,6 +34,15 @@ def replicate(
     full: Annotated[
         bool, typer.Option("--full", help="Also look for what is missing in the copy, and mend it.")
     ] = False,
+    mend: Annotated[
+        Path | None,
+        typer.Option(
+            "--mend",
+            metavar="FILE",
+            show_default=False,
+            help="Bring again what `verify --from NAME --json` found; - is stdin.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     config: ConfigOption = NOT_GIVEN,
 ) -> None:
@@ -43,7 +56,8 @@ def replicate(
 
     place = Workplace.load(config)
     wanted = [named(place.config, name).name for name in names or []] or [copy.name for copy in place.config.copies]
-    document = do(place, "replicate", {"names": wanted, "full": full})
+    unsound = _unsound(mend, wanted) if mend is not None else {}
+    document = do(place, "replicate", {"names": wanted, "full": full, "mend": unsound})
     if as_json:
         screen.json(document)
     else:
@@ -58,11 +72,24 @@ def replicate(
         raise typer.Exit(PARTIAL)
 
 
+def _unsound(file: Path, wanted: list[str]) -> dict[str, Any]:
+    from pyrsyncbackup_collector.copies.mending import parse
+
+    if len(wanted) != 1:
+        raise UsageError("--mend is about one copy", "pyrsyncbackup replicate NAME --mend FILE")
+    try:
+        data = sys.stdin.buffer.read() if file == Path("-") else file.read_bytes()
+    except OSError as fault:
+        raise UsageError(f"{file} cannot be read: {fault.strerror}") from fault
+    unsound: dict[str, Any] = msgspec.to_builtins(parse(data, "stdin" if file == Path("-") else str(file)))
+    return unsound
+
+
 def _show_round(name: str, done: dict[str, Any]) -> None:
     counts = [amounts.counted(done["snapshots"], "snapshot"), amounts.counted(done["objects"], "object")]
     screen.say(f"{name}: brought {', '.join(counts)}, {amounts.size(done['size'])}; it holds {done['held']:,}")
     if done["repaired"]:
-        screen.say(f"  mended {amounts.counted(done['repaired'], 'object')} that were damaged there", screen.DOUBT)
+        screen.say(f"  mended {amounts.counted(done['repaired'], 'file')} that were damaged there", screen.DOUBT)
     if done["removed"]:
         removed = (
             f"{amounts.counted(done['removed'], 'snapshot')}, {amounts.counted(done['removed_objects'], 'object')}"

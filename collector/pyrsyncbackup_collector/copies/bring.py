@@ -60,9 +60,18 @@ class Bringer:
             missing = self._missing(asked, report)
             for batch in self._batches(missing, rotten):
                 self._check()
-                self._upload(batch, report)
+                self._upload(batch, report, self._target.put)
                 done += len(batch)
                 self._tell(done, 0)
+        return rotten
+
+    def bring_again(self, digests: Iterable[str], report: Round) -> dict[str, str]:
+        """Bring these over what lies in the copy; return those that are not sound here, with the reason."""
+        rotten: dict[str, str] = {}
+        for batch in self._batches(list(dict.fromkeys(digests)), rotten):
+            self._check()
+            self._upload(batch, report, self._target.replace)
+            report.repaired += len(batch)
         return rotten
 
     def _missing(self, digests: Sequence[str], report: Round) -> list[str]:
@@ -122,7 +131,7 @@ class Bringer:
         fault = _fault(self._rehash, digest)
         return fault, 0 if fault else self._objects.place(digest).stat().st_size
 
-    def _upload(self, batch: Mapping[str, int], report: Round) -> None:
+    def _upload(self, batch: Mapping[str, int], report: Round, put: Callable[[Path, Sequence[str]], None]) -> None:
         if self._seal.kind:
             names = []
             for digest in batch:
@@ -132,12 +141,12 @@ class Bringer:
                 self._seal.wrap(self._objects.place(digest), place)
                 names.append(name)
             try:
-                self._target.put(self._stage, names)
+                put(self._stage, names)
             finally:
                 for name in names:
                     (self._stage / name).unlink(missing_ok=True)
         else:
-            self._target.put(self._objects.path.parent, [object_file(digest) for digest in batch])
+            put(self._objects.path.parent, [object_file(digest) for digest in batch])
         report.objects += len(batch)
         report.size += sum(batch.values())
 

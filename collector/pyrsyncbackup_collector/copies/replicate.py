@@ -16,9 +16,10 @@ from typing import Final
 
 import msgspec
 
-from pyrsyncbackup_collector.copies import checking, form, thinning
+from pyrsyncbackup_collector.copies import checking, form, mending, thinning
 from pyrsyncbackup_collector.copies.bring import Bringer
 from pyrsyncbackup_collector.copies.form import Held, Refs, State
+from pyrsyncbackup_collector.copies.mending import NOTHING, Unsound
 from pyrsyncbackup_collector.copies.report import Round
 from pyrsyncbackup_collector.copies.seal import Seal
 from pyrsyncbackup_collector.copies.selection import Wanted, wanted
@@ -49,6 +50,8 @@ class Rules:
     keep_text: str = ""
     recheck: float = 30 * 86400.0
     full: bool = False
+    # What was found not to be sound there, to be brought again.
+    unsound: Unsound = NOTHING
 
 
 @dataclass(slots=True)
@@ -88,6 +91,7 @@ class Replication:
         try:
             must_be_ours(self._target, self._store, self._seal)
             state = self._read_state()
+            self._mend(state)
             if self._rules.full or self._now - state.checked >= self._rules.recheck or state.checked > self._now:
                 self._tell("looking through the copy", 0, 0)
                 checking.check(self._store, self._target, self._seal, self._bringer, self._stage, state, self._report)
@@ -104,6 +108,13 @@ class Replication:
             return self._report
         finally:
             self._bringer.close()
+
+    def _mend(self, state: State) -> None:
+        unsound = self._rules.unsound
+        mending.bring_objects(unsound, self._bringer, self._report)
+        with self._staged(mending.manifests(unsound, self._store, self._report)) as (root, staged):
+            self._target.replace(root, staged)
+        mending.forget_logs(unsound, state)
 
     def _read_state(self) -> State:
         data = self._written = self._target.read(form.STATE)

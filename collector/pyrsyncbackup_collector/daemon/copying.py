@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final
 
+import msgspec
+
 from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.catalog.copies import CopyView
 from pyrsyncbackup_collector.config import Config, CopyConfig
@@ -17,6 +19,7 @@ from pyrsyncbackup_collector.config.copies import where
 from pyrsyncbackup_collector.config.spans import Hours
 from pyrsyncbackup_collector.copies import opening
 from pyrsyncbackup_collector.copies.form import Held
+from pyrsyncbackup_collector.copies.mending import Unsound
 from pyrsyncbackup_collector.copies.replicate import Replication, Rules
 from pyrsyncbackup_collector.copies.report import Round
 from pyrsyncbackup_collector.copies.thinning import Keeping
@@ -33,7 +36,7 @@ _SOON: Final = 1.0
 
 
 def replicate(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Do the copies in `names`; without, all. `full`: look through all of them.
+    """Do the copies in `names`; without, all. `full`: look through all of them; `mend`: an `Unsound` to bring again.
 
     One that fails stops no other. The document has all; raises the BackupError of the only one that was to be done.
     """
@@ -48,7 +51,7 @@ def replicate(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
         began = work.parts.clock.now()
         with logs.bind(copy=copy.name):
             try:
-                done = _round(work, copy, bool(options.get("full")), began)
+                done = _round(work, copy, options, began)
             except Cancelled:
                 raise
             except Exception as fault:  # noqa: BLE001 - one that fails by a fault of ours stops no other either
@@ -81,7 +84,8 @@ def _tell(done: Round) -> None:
         logs.get().error("lost in the copy", what=what, cause=why)
 
 
-def _round(work: Work, copy: CopyConfig, full: bool, now: float) -> Round:
+def _round(work: Work, copy: CopyConfig, options: Mapping[str, Any], now: float) -> Round:
+    full, unsound = bool(options.get("full")), msgspec.convert(options.get("mend", {}), Unsound)
     store = work.parts.store
     seal = opening.seal(work.config, copy)
     # Whoever waits for an rsync looks whether to stop: that the wait goes on says nothing about the rsync.
@@ -90,7 +94,7 @@ def _round(work: Work, copy: CopyConfig, full: bool, now: float) -> Round:
         store.discard_incoming(pull)
         try:
             keep = _keeping(work, copy, now)
-            rules = Rules(copy.hosts, copy.modules, keep, str(copy.keep or ""), copy.recheck, full=full)
+            rules = Rules(copy.hosts, copy.modules, keep, str(copy.keep or ""), copy.recheck, full, unsound)
             stage = store.incoming(pull)
             return Replication(
                 store, target, seal, rules, stage, now, check=work.cancel.check, tell=_telling(work, copy)

@@ -25,10 +25,9 @@ NAMED: Final = 20
 KEPT: Final = 10_000
 
 
-def mended_copy(kind: str, files: str) -> str:
+def mended_copy(files: str) -> str:
     """What to do about a finding in a second copy, in `files` (a pattern) of it."""
-    again = "`pyrsyncbackup replicate NAME --full` brings it again"
-    return again if kind == MISSING else f"remove {files} from the copy; {again}"
+    return f"`pyrsyncbackup replicate NAME --mend FILE` brings {files} again; FILE is from `verify --from NAME --json`"
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,7 @@ class _Run:
                 cause += f" (/{printable(those.path)})"
             step = NEXT_OBJECT if those.count else _NOBODY
             if self._store.copied is not None:
-                step = mended_copy(found.kind, self._store.objects.file_name(digest))
+                step = mended_copy(self._store.objects.file_name(digest))
             self._tally.add(Finding(found.kind, OBJECT, digest, cause, those, step))
 
     def result(self, signed: bool) -> Verified:

@@ -74,7 +74,7 @@ class ModuleCheck:
             self._unlogged(content)
         for name, (kind, cause) in self._broken.items():
             needing = self._dependents.get(name, Needing())
-            step = self._next(kind, name, _NEXT_MANIFEST)
+            step = self._next(name, _NEXT_MANIFEST)
             self.findings.append(Finding(kind, MANIFEST, f"{self._name}@{name}", cause, needing, step))
 
     # The log
@@ -122,12 +122,12 @@ class ModuleCheck:
         needing = Needing()
         for sequence in sorted(names):
             needing = needing.with_one(f"{self._name}@{names[sequence]}")
-        self.findings.append(Finding(kind, LOG, self._name, cause, needing, self._next(kind, "log", _NEXT_LOG)))
+        self.findings.append(Finding(kind, LOG, self._name, cause, needing, self._next("log", _NEXT_LOG)))
 
-    def _next(self, kind: str, stem: str, otherwise: str) -> str:
+    def _next(self, stem: str, otherwise: str) -> str:
         if self._store.copied is None:
             return otherwise
-        return mended_copy(kind, f"{layout.MANIFESTS}/{self._name}/{stem}*")
+        return mended_copy(f"{layout.MANIFESTS}/{self._name}/{stem}*")
 
     def _must_have_log(self) -> bool:
         """A copy that has none of its snapshots may be about to get the first; a store gets its log at once."""
