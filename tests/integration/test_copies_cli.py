@@ -406,6 +406,46 @@ def test_what_verify_finds_in_a_copy_is_brought_again(place, tmp_path, capsys, s
     assert json.loads(capsys.readouterr().out)["findings"] == []
 
 
+@pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
+@pytest.mark.parametrize("how", ["missing", "damaged"])
+def test_a_copy_that_lost_its_own_list_can_still_be_read_after_a_disaster(place, tmp_path, capsys, sealed, how):
+    keys = copies.Keys.make(tmp_path)
+    place.configure(disk(tmp_path, more=f'encrypt_to = "{keys.public}"' if sealed else ""))
+    key = ["--identity", str(keys.identity)] if sealed else []
+    place.run("copies", "init", "disk2")
+    place.run("replicate")
+    state = tmp_path / "disk2/copy/state.json.gz"
+    heads = next((tmp_path / "disk2/copy").glob("heads.json*"))
+    if how == "missing":
+        state.unlink()
+    else:
+        state.write_bytes(b"nonsense")
+        heads.write_bytes(b"nonsense")
+    capsys.readouterr()
+    assert place.run("cat", "web1/etc", "etc/hosts", "--from", "disk2", *key) == 0
+    assert capsys.readouterr().out == "of web1"
+    assert place.run("verify", "--from", "disk2", *key) == 10
+    assert "the copy does not say what it must have" in capsys.readouterr().err
+    shutil.move(place.path / "store", tmp_path / "lost")
+    assert place.run("recover", "--from", "disk2", *key) == 13
+    assert "the copy itself: copy/state.json.gz" in " ".join(capsys.readouterr().out.split())
+    assert place.run("replicate", "--full") == 0
+    assert place.run("verify", "--from", "disk2", *key) == 0
+
+
+def test_verify_misses_a_module_that_is_gone_from_a_copy(place, tmp_path, capsys):
+    place.configure(disk(tmp_path))
+    place.run("copies", "init", "disk2")
+    place.run("replicate")
+    shutil.rmtree(tmp_path / "disk2/manifests/web2/etc")
+    capsys.readouterr()
+    assert place.run("verify", "--from", "disk2", "--json") == 15
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (finding["kind"], finding["name"], finding["snapshots_total"]) == ("missing", "web2/etc", 1)
+    assert place.run("replicate", "--full") == 0
+    assert place.run("verify", "--from", "disk2") == 0
+
+
 def test_what_is_damaged_here_and_there_is_told_as_lost_and_left_alone(place, tmp_path, capsys):
     place.configure(disk(tmp_path))
     place.run("copies", "init", "disk2")

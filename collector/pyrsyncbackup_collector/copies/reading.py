@@ -84,7 +84,8 @@ def _fetch_manifests(target: Target, cache: Path, opener: Opener | None, only: s
     if opener:
         # Before all else: whether it is the right key.
         opener.names(target.read(form.NAMES) or b"")
-        _unwrap(opener, cache, coming)
+        with contextlib.suppress(CopyDamaged):
+            _unwrap(opener, cache, coming)
     for start in range(0, len(names), _FILES):
         some = names[start : start + _FILES]
         target.fetch(cache, some)

@@ -100,6 +100,8 @@ class Recovery:
 
     def run(self, now: float) -> Recovered:
         """Do it. Raises StoreError for the new store, CopyError for the copy; a later call goes on."""
+        if self._copy.copied and self._copy.copied.fault:
+            self._report.faults.append(("the copy itself", self._copy.copied.fault))
         with _ground(self._place, self._copy.id, now):
             for host, module in self._copy.modules():
                 self._check()

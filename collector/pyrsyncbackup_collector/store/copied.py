@@ -6,13 +6,13 @@ copy's own rules removed is no snapshot of it any more, though its manifest may 
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from pyrsyncbackup_collector.errors import StoreDamaged
 from pyrsyncbackup_collector.store.faults import translated
 from pyrsyncbackup_collector.store.log import Line, LogContent
 
@@ -42,10 +42,18 @@ class _State(msgspec.Struct):
 
 
 class CopiedSnapshots:
-    """What a copy says of itself; manifests that are `hidden` there (by stem) are no snapshots."""
+    """What a copy says of itself; manifests that are `hidden` there (by stem) are no snapshots.
 
-    def __init__(self, state: _State, coming: Coming) -> None:
-        self._state, self._coming = state, coming
+    With a `fault` it cannot say what it must have: what is there can be read, and not be verified.
+    """
+
+    def __init__(self, state: _State, coming: Coming, fault: str = "") -> None:
+        self._state, self._coming, self.fault = state, coming, fault
+
+    def modules(self) -> list[tuple[str, str]]:
+        """Host and module of all that it must have snapshots of."""
+        keys = (key.partition("/") for key, module in sorted(self._state.modules.items()) if module.held)
+        return [(host, module) for host, _, module in keys]
 
     def names(self, host: str, module: str) -> dict[int, str]:
         """The module's snapshots that it must have, by sequence number, whatever a log says."""
@@ -67,25 +75,20 @@ class CopiedSnapshots:
         return {line.sequence: line for line in content.lines if line.op == "commit" and line.sequence in held}
 
 
-def read_coming(data: bytes, place: Path | str) -> Coming:
-    """From a file's content. Raises StoreDamaged."""
-    try:
-        return msgspec.json.decode(data, type=Coming)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as fault:
-        raise StoreDamaged(f"{place} cannot be read: {fault}", "the next `replicate NAME` makes it anew") from None
-
-
 def read_copied(path: Path) -> CopiedSnapshots:
-    """Of the copy in the directory `path`. A copy that was only just made has none."""
-    data, heads = _read(path / STATE), _read(path / COMING)
-    coming = read_coming(heads, path / COMING) if heads is not None else {}
-    if data is None:
-        return CopiedSnapshots(_State(), coming)
+    """Of the copy in the directory `path`. A list that is lost is its `fault`: after a disaster nobody mends it."""
+    state, fault, coming = _State(), "", Coming()
+    data = _read(path / STATE)
     try:
-        text = zlib.decompressobj(wbits=GZIP).decompress(data, MAX_STATE)
-        return CopiedSnapshots(msgspec.json.decode(text, type=_State), coming)
-    except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError) as fault:
-        raise StoreDamaged(f"{path / STATE} cannot be read: {fault}", "`replicate NAME --full` makes it anew") from None
+        text = zlib.decompressobj(wbits=GZIP).decompress(data or b"", MAX_STATE)
+        state = msgspec.json.decode(text, type=_State)
+    except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError) as wrong:
+        fault = f"{STATE} is missing" if data is None else f"{STATE} cannot be read: {wrong}"
+    if heads := _read(path / COMING):
+        # Those that do not fit are as good as none: the logs have their own.
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            coming = msgspec.json.decode(heads, type=Coming)
+    return CopiedSnapshots(state, coming, fault)
 
 
 def _read(file: Path) -> bytes | None:

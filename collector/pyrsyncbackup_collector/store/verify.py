@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from pyrsyncbackup_collector.entry import Entry, printable
+from pyrsyncbackup_collector.errors import StoreDamaged
+from pyrsyncbackup_collector.store import layout
+from pyrsyncbackup_collector.store.copied import CopiedSnapshots
 from pyrsyncbackup_collector.store.findings import (
     LOG,
     MISSING,
@@ -96,6 +99,11 @@ class _Run:
     def modules(self, known: Mapping[tuple[str, str], Known]) -> None:
         """Logs and manifests; fills what is needed."""
         there = [each for each in self._store.modules() if self._scope.holds(*each)]
+        if copied := self._store.copied:
+            if copied.fault:
+                again = "`pyrsyncbackup replicate NAME --full` makes it anew"
+                raise StoreDamaged(f"the copy does not say what it must have: {copied.fault}", again)
+            self._gone_from_the_copy(copied, set(there))
         gone = sorted(each for each in known if self._scope.holds(*each) and each not in set(there) and known[each])
         self._modules = there
         for number, (host, module) in enumerate(there):
@@ -115,6 +123,17 @@ class _Run:
                 needs = needs.with_one(one)
             cause = f"its directory is not there, the catalog knows {count} of its snapshots"
             self._tally.add(Finding(MISSING, LOG, f"{host}/{module}", cause, needs, "take it from a second copy"))
+
+    def _gone_from_the_copy(self, copied: CopiedSnapshots, there: set[tuple[str, str]]) -> None:
+        for host, module in copied.modules():
+            if (host, module) in there or not self._scope.holds(host, module):
+                continue
+            needs = Needing()
+            for _, name in sorted(copied.names(host, module).items()):
+                needs = needs.with_one(f"{host}/{module}@{name}")
+            step = mended_copy(f"{layout.MANIFESTS}/{host}/{module}")
+            cause = "its directory is not there, the copy says that it has its snapshots"
+            self._tally.add(Finding(MISSING, LOG, f"{host}/{module}", cause, needs, step))
 
     def _need(self, entry: Entry) -> None:
         self._entries += 1
