@@ -2,7 +2,9 @@
 
 import contextlib
 import fcntl
+import hashlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,7 +13,15 @@ import threading
 import pytest
 from pyrsyncbackup_collector.copies.reading import opened
 from pyrsyncbackup_collector.copies.s3 import Patience
-from pyrsyncbackup_collector.errors import Cancelled, CopyFull, CopyMissing, CopyRefused, CopyUnreachable
+from pyrsyncbackup_collector.errors import (
+    Cancelled,
+    CopyDamaged,
+    CopyError,
+    CopyFull,
+    CopyMissing,
+    CopyRefused,
+    CopyUnreachable,
+)
 from pyrsyncbackup_collector.store.store import Store
 
 from tests.support import copies, sshd, swift, tcp
@@ -395,3 +405,112 @@ def test_a_copy_leaves_no_connection_behind(server, estate, tmp_path):
     assert (folder / "control").exists()
     target.close()
     assert not folder.exists()
+
+
+# Others who write there, or here
+
+
+def test_a_store_that_was_put_back_to_an_earlier_state_changes_nothing_of_what_the_copy_has(estate, target, tmp_path):
+    fill(estate)
+    copies.replicate(estate.store, target)
+    shutil.copytree(estate.store.path, tmp_path / "image")
+    estate.pull("web1", "etc", {b"etc/f1": Content(b"of the copy alone")})
+    ahead = estate.store.newest("web1", "etc")
+    copies.replicate(estate.store, target)
+    with Store.open(tmp_path / "image", lock=True) as store:
+        again = object.__new__(Estate)
+        again.store, again.catalog = store, estate.catalog
+        # The numbers that the copy knows are given once more.
+        for number in range(3):
+            again.pull(
+                "web1", "etc", {b"etc/f1": Content(b"another %d" % number)}, recorded=False, time=1_790_000_900.0
+            )
+        again.pull("web2", "etc", {b"etc/f1": Content(b"new")}, recorded=False)
+        report = copies.replicate(store, target)
+        assert [what for what, _ in report.left_out] == ["web1/etc"]
+        assert f"{ahead.name} the first" in report.left_out[0][1]
+    with Store.open(tmp_path / "copy") as copy:
+        assert prove_whole(copy) == 6
+        assert copy.newest("web1", "etc").name == ahead.name
+        assert copy.verify_log("web1", "etc") == []
+
+
+def test_two_collectors_that_write_to_one_copy_find_each_other_out(estate, target, tmp_path):
+    fill(estate)
+    shutil.copytree(estate.store.path, tmp_path / "clone")
+    other = copies.directory(tmp_path / "copy")
+    met = []
+
+    def tell(phase, done, total):
+        if phase == "snapshots" and not met:
+            met.append(phase)
+            with Store.open(tmp_path / "clone") as clone:
+                copies.replicate(clone, other, now=1_790_000_777.0)
+
+    with pytest.raises(CopyError, match="somebody else wrote to this copy"):
+        copies.replicate(estate.store, target, tell=tell)
+    assert copies.replicate(estate.store, target, full=True).lost == []
+    with Store.open(tmp_path / "copy") as copy:
+        assert prove_whole(copy) == 4
+    other.close()
+
+
+def test_a_link_in_a_copy_leads_to_nothing_outside(estate, target, tmp_path):
+    fill(estate)
+    for host in ("web1", "web2"):
+        estate.pull(host, "etc", {b"etc/f%d" % number: Content(b"new %d" % number) for number in range(8)})
+    copies.replicate(estate.store, target)
+    # An object that the copy's own rules remove, as if to have us remove the store's.
+    going = hashlib.sha256(b"1" * 50).hexdigest()
+    first = tmp_path / "copy/objects" / going[:2]
+    second = next(each for each in (tmp_path / "copy/objects").iterdir() if each != first)
+    first.rename(tmp_path / "moved")
+    first.symlink_to(estate.store.path / "objects" / first.name)
+    before = sorted(estate.store.path.rglob("*"))
+
+    def newest(host, module, held):
+        return {held[-1].sequence}
+
+    for full in (False, True):
+        with pytest.raises(CopyDamaged, match="is a link"):
+            copies.replicate(estate.store, target, keep=newest, keep_text="1", full=full)
+    assert sorted(estate.store.path.rglob("*")) == before
+    first.unlink()
+    # A link in the place of an object is an object that is not whole.
+    file = next(second.iterdir())
+    file.unlink()
+    file.symlink_to("/nonexistent")
+    report = copies.replicate(estate.store, target, full=True)
+    assert (report.lost, report.left_out) == ([], [])
+    assert file.is_file()
+    assert not file.is_symlink()
+    with Store.open(tmp_path / "copy") as copy:
+        prove_whole(copy)
+
+
+def test_a_copy_that_was_put_back_to_an_earlier_state_catches_up(estate, target, tmp_path):
+    fill(estate)
+    copies.replicate(estate.store, target)
+    shutil.copytree(tmp_path / "copy", tmp_path / "image")
+    estate.pull("web1", "etc", {b"etc/f1": Content(b"later")})
+    copies.replicate(estate.store, target)
+    shutil.rmtree(tmp_path / "copy")
+    (tmp_path / "image").rename(tmp_path / "copy")
+    report = copies.replicate(estate.store, target)
+    assert (report.snapshots, report.held, report.left_out) == (1, 5, [])
+    with Store.open(tmp_path / "copy") as copy:
+        assert prove_whole(copy) == 5
+        assert copy.verify_log("web1", "etc") == []
+
+
+def test_a_copy_of_another_store_is_left_alone(estate, target, tmp_path):
+    (tmp_path / "other").mkdir()
+    other = Estate(tmp_path / "other")
+    other.pull("web1", "etc", {b"etc/a": Content(b"a")})
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "copy").rglob("*")}
+    with pytest.raises(CopyError, match="a copy of another store"):
+        copies.replicate(other.store, target)
+    with pytest.raises(CopyError, match="another store"):
+        copies.make(target, other.store)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "copy").rglob("*")} == before
+    other.close()

@@ -6,11 +6,12 @@ import ctypes
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from pyrsyncbackup_collector.copies.target import Listed
 from pyrsyncbackup_collector.errors import CopyDamaged, CopyError, CopyFull, CopyMissing, CopyRefused, CopyUnreachable
@@ -26,7 +27,10 @@ _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EN
 
 
 class DirectoryTarget:
-    """The Target below `path`, which is there already: a place that is not mounted is never made."""
+    """The Target below `path`, which is there already: a place that is not mounted is never made.
+
+    Links below it are not followed: whoever can write there could have us remove or replace what they point to.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -40,8 +44,10 @@ class DirectoryTarget:
     def read(self, name: str) -> bytes | None:
         """A small file; None if it is not there."""
         with _translated(self.path):
+            self._must_have_no_links([name])
             try:
-                return (self.path / name).read_bytes()
+                with _opened(self.path / name) as file:
+                    return file.read()
             except FileNotFoundError:
                 return None
 
@@ -49,9 +55,10 @@ class DirectoryTarget:
         """By one stat(2) each."""
         found = {}
         with _translated(self.path):
+            self._must_have_no_links(names)
             for name in names:
                 try:
-                    found[name] = os.stat(f"{self.path}/{name}").st_size  # noqa: PTH116 - no Path for each of millions
+                    found[name] = os.lstat(f"{self.path}/{name}").st_size
                 except FileNotFoundError:
                     continue
         return found
@@ -82,6 +89,7 @@ class DirectoryTarget:
         drafts = [self._draft(name) for name in names]
         with _translated(self.path):
             try:
+                self._must_have_no_links(names)
                 for directory in {draft.parent for draft in drafts}:
                     self._make(directory)
                 list(self._writers.map(_copy, (root / name for name in names), drafts))
@@ -117,19 +125,32 @@ class DirectoryTarget:
     def fetch(self, root: Path, names: Sequence[str]) -> None:
         """Copy each that is there."""
         with _translated(self.path):
+            self._must_have_no_links(names)
             for name in names:
                 place = root / name
                 place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 try:
-                    shutil.copyfile(self.path / name, place, follow_symlinks=False)
+                    with _opened(self.path / name) as file, place.open("wb") as copy:
+                        shutil.copyfileobj(file, copy, 1 << 20)
                 except FileNotFoundError:
                     continue
 
     def delete(self, names: Sequence[str]) -> None:
         """Unlink each."""
         with _translated(self.path):
+            self._must_have_no_links(names)
             for name in names:
                 (self.path / name).unlink(missing_ok=True)
+
+    def _must_have_no_links(self, names: Sequence[str]) -> None:
+        """Raise CopyDamaged where a link stands in the place of a directory."""
+        seen: set[Path] = set()
+        for directory in {(self.path / name).parent for name in names}:
+            while directory != self.path and directory not in seen:
+                seen.add(directory)
+                if directory.is_symlink():
+                    raise CopyDamaged(f"the copy: {directory} is a link, where a directory should be", "remove it")
+                directory = directory.parent
 
     def close(self) -> None:
         """End the threads."""
@@ -137,6 +158,21 @@ class DirectoryTarget:
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[BinaryIO]:
+    """A regular file, opened for reading; what else stands in its place is not there: FileNotFoundError."""
+    try:
+        number = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as fault:
+        if fault.errno != errno.ELOOP:
+            raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file)) from fault
+    with open(number, "rb") as opened:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
+        yield opened
 
 
 def _copy(source: Path, draft: Path) -> None:

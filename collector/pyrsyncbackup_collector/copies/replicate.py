@@ -309,6 +309,11 @@ class Replication:
     def _write_state(self, state: State) -> None:
         data = state.encode()
         if data != self._written:
+            if self._target.read(form.STATE) != self._written:
+                raise CopyError(
+                    f"{self._target.where}: somebody else wrote to this copy during the round",
+                    "one collector writes to a copy: look who else has it in its configuration",
+                )
             self._replace({form.STATE: data})
             self._written = data
 

@@ -53,11 +53,24 @@ def _module(store: Store, host: str, module: str, state: ModuleState) -> Wanted:
     if (faults := store.verify_log(host, module)) and not _accepted(store.log(host, module).read(), faults):
         raise StoreDamaged(f"its log does not fit: {'; '.join(faults)}")
     data, head = _log_at_once(layout.module_directory(store.path, host, module))
-    committed = parse(data).committed()
+    content = parse(data)
+    _must_know_what_the_copy_has(content, state)
+    committed = content.committed()
     state.removed = [sequence for sequence in state.removed if sequence in committed]
     has = {one.sequence for one in state.held}.union(state.removed)
     missing = [one for one in store.recorded(host, module) if one.sequence in committed.keys() - has]
     return Wanted(host, module, tuple(missing), data, head, len(data) != state.log)
+
+
+def _must_know_what_the_copy_has(content: LogContent, state: ModuleState) -> None:
+    """A log never loses a line: one that knows less than the copy is that of an earlier time, or of another store."""
+    logged = {line.file.partition(".")[0] for line in content.lines if line.op == "commit"}
+    unknown = [one.name for one in state.held if one.name not in logged]
+    if unknown:
+        raise StoreDamaged(
+            f"the copy has {len(unknown)} of its snapshots that the log here does not know, {unknown[0]} the first: "
+            "the store was put back to an earlier state, or another collector writes there; docs/copies.md says more"
+        )
 
 
 def _log_at_once(directory: Path) -> tuple[bytes, bytes | None]:
