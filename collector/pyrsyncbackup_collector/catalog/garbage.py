@@ -67,6 +67,7 @@ _SENT: Final = """
 _SENT_PAGE: Final = 20_000
 _SWEEPING: Final = "sweeping_since"
 _COLLECTED: Final = "collected"
+_REMOVALS: Final = "removals"
 
 
 class Garbage:
@@ -114,6 +115,17 @@ class Garbage:
         with self._database.writing(durable=True) as raw:
             # What writes nothing syncs nothing.
             raw.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_COLLECTED, repr(self._clock.now())))
+
+    def removing(self, mark: str, before: str) -> None:
+        """Durably: objects go; the store's mark is `mark`, or still `before` if that could not be written."""
+        with self._database.writing(durable=True) as raw:
+            remember_removals(raw, (mark, before))
+
+    def removals(self) -> tuple[str, ...]:
+        """The marks of the store that this catalog belongs to; none if nothing went yet."""
+        with self._database.reading() as raw:
+            row = raw.execute("SELECT value FROM meta WHERE key = ?", (_REMOVALS,)).fetchone()
+        return tuple(row[0].split()) if row else ()
 
     def recorded_in(self, part: int) -> set[str]:
         """The digests of a part that have a row."""
@@ -178,6 +190,11 @@ class Garbage:
                 Unnamed(since, count, size, due=bool(due) and not pinned, pinned=bool(pinned))
                 for since, pinned, due, count, size in found
             ]
+
+
+def remember_removals(raw: sqlite3.Connection, marks: Iterable[str]) -> None:
+    """From now on the catalog belongs to a store with one of these marks. Inside a transaction."""
+    raw.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_REMOVALS, " ".join(marks)))
 
 
 def _bounds(part: int) -> tuple[bytes, bytes]:

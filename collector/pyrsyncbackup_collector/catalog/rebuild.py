@@ -17,6 +17,7 @@ from typing import Final
 
 from pyrsyncbackup_collector.catalog import Catalog, check_store, migrations
 from pyrsyncbackup_collector.catalog.database import BUSY_SECONDS, Database
+from pyrsyncbackup_collector.catalog.garbage import remember_removals
 from pyrsyncbackup_collector.catalog.ledger import (
     MADE_PUBLIC,
     add_chunks,
@@ -130,6 +131,7 @@ class _Builder:
             for host, module in self._store.modules():
                 self._read_module(raw, host, module)
             raw.execute(_LAST_GOOD)
+            remember_removals(raw, [self._store.removals()])
             for statement in later:
                 raw.execute(statement)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Protocol
+from typing import Final, Protocol
 
 from pyrsyncbackup_collector.catalog.database import REBUILD_HINT, Database
+from pyrsyncbackup_collector.catalog.garbage import Garbage
 from pyrsyncbackup_collector.catalog.ledger import add_snapshot, module_row
 from pyrsyncbackup_collector.catalog.pruning import Pruning
 from pyrsyncbackup_collector.entry import Entry, order
@@ -19,6 +21,8 @@ from pyrsyncbackup_collector.store.snapshot import Change, Facts, Recorded, Snap
 # A killed collector leaves at most one snapshot per module that the catalog lacks: pulls of a module never overlap.
 # A catalog that lacks more is an old copy, and what it says about objects may be long past.
 MAX_BEHIND = 1
+
+_LISTED: Final = "SELECT 1 FROM lists WHERE content = ? AND list = ?"
 
 
 class ObjectPlaces(Protocol):
@@ -44,6 +48,10 @@ class StoreView(Protocol):
     @property
     def objects(self) -> ObjectPlaces:
         """Its objects."""
+        ...
+
+    def removals(self) -> str:
+        """Its mark, that changes whenever contents go; "" while nothing ever went."""
         ...
 
     def modules(self) -> Iterable[tuple[str, str]]:
@@ -91,7 +99,7 @@ class Difference:
     pruned: dict[tuple[str, str], list[int]] = field(default_factory=dict)
 
 
-class Reconciling(Pruning):
+class Reconciling(Pruning, Garbage):
     """The part of the catalog that compares itself with a store."""
 
     _database: Database
@@ -114,6 +122,7 @@ class Reconciling(Pruning):
 
     def difference(self, store: StoreView) -> Difference:
         """What `check_against` would put right; changes nothing, raises what it raises."""
+        self._check_removals(store)
         found = Difference()
         known = self._manifests()
         for host, module in store.modules():
@@ -139,6 +148,14 @@ class Reconciling(Pruning):
         _compare(store, host, module, known, found, strict=False)
         for before, recorded in found.lacking:
             self._add(store, before, recorded)
+
+    def _check_removals(self, store: StoreView) -> None:
+        """Who removes contents tells the catalog first, then the store; a mark that changes is looked at again."""
+        mark, before = store.removals(), None
+        while mark and mark != before and mark not in self.removals():
+            mark, before = store.removals(), mark
+        if mark and mark == before:
+            raise _mismatch("one of them is an older copy, contents were removed since")
 
     def _manifests(
         self, host: str | None = None, module: str | None = None
@@ -182,7 +199,8 @@ class Reconciling(Pruning):
             row = module_row(raw, snapshot.host, snapshot.module)
             share = store.facts(snapshot).share
             previous = before.sequence if before else 0
-            add_snapshot(raw, row, snapshot, changes, previous=previous, share=share, whole=whole)
+            seen = _with_known_chunks(raw, snapshot, changes)
+            add_snapshot(raw, row, snapshot, seen, previous=previous, share=share, whole=whole)
 
 
 def changes_between(store: StoreView, older: Snapshot | None, newer: Snapshot) -> Iterator[Change]:
@@ -225,6 +243,21 @@ def _between_deltas(
                 undone.remove(entry.path)
                 yield Change(entry.path, entry)
         yield from (Change(path, None) for path in undone)
+
+
+def _with_known_chunks(raw: sqlite3.Connection, snapshot: Snapshot, changes: Iterable[Change]) -> Iterator[Change]:
+    """`changes`; CatalogMismatch where one has a content in chunks that are not known, and would be garbage here.
+
+    A pull records its chunks, durably, before its snapshot can be there: it is no crash that left them out.
+    """
+    for change in changes:
+        entry = change.entry
+        if entry is not None and entry.chunks:
+            listed = (bytes.fromhex(entry.sha256), bytes.fromhex(entry.chunks))
+            if raw.execute(_LISTED, listed).fetchone() is None:
+                name = f"{snapshot.name} of {snapshot.host}/{snapshot.module}"
+                raise _mismatch(f"it is an old one, it does not know the chunks of what {name} holds")
+        yield change
 
 
 def differences(older: Iterable[Entry], newer: Iterable[Entry]) -> Iterator[Change]:

@@ -91,6 +91,7 @@ def _handle(work: Work, found: Examined) -> bool:
     """Record one damaged object and set it aside; whether it was one still."""
     store, catalog = work.parts.store, work.parts.catalog
     place = store.objects.place(found.sha256)
+    store.objects.removals.begin(catalog)
     if not catalog.damage_found(found.sha256, found.kind, found.cause, lambda: aside.is_same(place, found.file)):
         return False
     moved = aside.set_aside(store.path, place, found.sha256, found.file) if found.file != NO_FILE else None

@@ -69,6 +69,10 @@ class Books(Protocol):
         """What was dropped stays so, also after a power loss."""
         ...
 
+    def removing(self, mark: str, before: str) -> None:
+        """Durably: the store's mark is `mark`, or still `before`: a catalog without it knows too much."""
+        ...
+
     def recorded_in(self, part: int) -> set[str]:
         """The digests of a part that have a row."""
         ...
@@ -116,6 +120,7 @@ class Collector:
         self._objects, self._books, self._pace, self._tell = objects, books, pace, tell
         # Read once: what is marked from here on belongs to the next collection, wherever the clock jumps.
         self._before = pace.clock.now() - grace
+        self._marked = False
         self.collected = Collected()
 
     def run(self) -> Collected:
@@ -123,6 +128,8 @@ class Collector:
         self._mark()
         self._drop()
         self._sweep()
+        if self._marked:
+            self._objects.removals.begin(self._books)
         if self.collected.objects:
             self._books.forget_sent()
         return self.collected
@@ -145,7 +152,13 @@ class Collector:
             self._tell("freeing", self.collected.objects, 0)
             self._pace.after(len(due), began)
 
+    def _mark_removals(self) -> None:
+        if not self._marked:
+            self._objects.removals.begin(self._books)
+            self._marked = True
+
     def _drop_these(self, due: list[str]) -> None:
+        self._mark_removals()
         dropped: list[Due] = []
         try:
             for first in range(0, len(due), BATCH):
@@ -179,6 +192,8 @@ class Collector:
             return
         with self._objects.gate.closed(old):
             nameless = self._books.nameless(old)
+            if nameless:
+                self._mark_removals()
             self.collected.file_bytes += self._objects.remove(nameless)
         self.collected.files += len(nameless)
 

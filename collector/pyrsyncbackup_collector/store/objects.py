@@ -35,6 +35,7 @@ from pyrsyncbackup_collector.store.cutting import cut
 from pyrsyncbackup_collector.store.faults import translate, translated
 from pyrsyncbackup_collector.store.gate import Gate
 from pyrsyncbackup_collector.store.layout import OBJECTS, TEMPORARY, make_directory, write_all
+from pyrsyncbackup_collector.store.removals import Removals
 
 # Up to here a content is read, hashed and compressed in one piece each: fewer calls, and no frame buffers.
 WHOLE: Final = 1 << 20
@@ -96,6 +97,7 @@ class ObjectStore:
         self._hashers_lock = threading.Lock()
         # Closed for what is being removed.
         self.gate = Gate()
+        self.removals = Removals(path)
 
     def close(self) -> None:
         """End the threads."""

@@ -105,6 +105,10 @@ class Store:
         store.copied = read_copied(path) if found.copy_of else None
         return store
 
+    def removals(self) -> str:
+        """The mark that changes whenever contents go; "" while nothing ever went."""
+        return self.objects.removals.mark()
+
     def close(self) -> None:
         """Give the lock back."""
         self.objects.close()

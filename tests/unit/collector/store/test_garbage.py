@@ -329,8 +329,12 @@ def test_a_store_that_cannot_be_written_is_said_and_nothing_is_lost(
     age(estate, clock)
     place = estate.store.objects.place(digest(b"old"))
 
-    def refuse(_: str) -> None:
-        raise fault
+    unlink = os.unlink
+
+    def refuse(path: str | Path) -> None:
+        if Path(path) == place:
+            raise fault
+        unlink(path)
 
     with monkeypatch.context() as patch:
         patch.setattr("os.unlink", refuse)
