@@ -136,15 +136,18 @@ class Queries(Drills, Mirrors):
         kind: str | None = None,
         trigger: str | None = None,
         open_only: bool = False,
+        until: float | None = None,
         limit: int = 100,
     ) -> list[views.RunView]:
-        """Runs, newest first."""
+        """Runs, newest first; with `until` those that began no later (seconds since 1970)."""
         query = Run.select().order_by(Run.begin.desc(), RUN_ORDER.desc()).limit(limit)
         for field, value in ((Run.host, host), (Run.module, module), (Run.kind, kind), (Run.trigger, trigger)):
             if value is not None:
                 query = query.where(field == value)
         if open_only:
             query = query.where(Run.end.is_null())
+        if until is not None:
+            query = query.where(Run.begin <= until)
         with self._database.reading():
             return [_run(row) for row in query.execute(self._database.peewee)]
 

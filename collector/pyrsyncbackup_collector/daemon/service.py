@@ -30,6 +30,7 @@ from pyrsyncbackup_collector.errors import (
     Cancelled,
     CatalogError,
     CatalogFull,
+    ClockDoubtful,
     ConfigError,
     ConnectError,
     NotFound,
@@ -161,7 +162,10 @@ class Service:
             self._notifier.status(f"{len(self._config.hosts)} hosts, {self._board.running()} checks and pulls running")
         if monotonic >= self._next_trim:
             self._next_trim = monotonic + DAY
-            self._parts.catalog.trim(self._parts.clock.now() - KEEP_RUNS)
+            # By a clock that is years ahead, all that was ever recorded would be old.
+            with contextlib.suppress(ClockDoubtful):
+                retention.check_clock(self._parts)
+                self._parts.catalog.trim(self._parts.clock.now() - KEEP_RUNS)
 
     def _with_catalog(self, work: Callable[[], None]) -> None:
         """A catalog that is locked or gone is told once, and tried again at the next turn."""

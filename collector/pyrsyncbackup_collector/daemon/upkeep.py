@@ -95,8 +95,9 @@ class Upkeep:
         return [name for name in names if self._is_due(name, rota[name], upkeep.hours, now)]
 
     def _is_due(self, name: str, every: float | Calendar, hours: Hours, now: float) -> bool:
-        # What a command asks for may be of one host alone, and puts off nothing.
-        last = self._parts.catalog.runs(kind=name, trigger=_ROTA, limit=1)
+        # What a command asks for may be of one host alone, and puts off nothing; nor does a run from a time when the
+        # clock was ahead.
+        last = self._parts.catalog.runs(kind=name, trigger=_ROTA, until=now, limit=1)
         if last and last[0].outcome == FAILED and not isinstance(every, Calendar):
             every = min(every, AGAIN)
         if last:
@@ -114,7 +115,7 @@ class Upkeep:
             for copy in self._config.copies
             if copying.is_due(copy, known.get(copy.name), hours, now, begun=begun, first=FIRST, again=AGAIN)
         ]
-        last = self._parts.catalog.runs(kind="replicate", limit=1) if found else []
+        last = self._parts.catalog.runs(kind="replicate", until=now, limit=1) if found else []
         # One that failed before it could say so of a copy is not begun over and over.
         return [] if last and last[0].outcome == FAILED and 0 <= now - last[0].begin < FIRST else found
 

@@ -177,6 +177,21 @@ def test_a_chore_of_one_host_that_somebody_asks_for_each_hour_does_not_put_off_t
     assert [run.trigger for run in ended(desk)].count("schedule") == 2
 
 
+@pytest.mark.parametrize("jump", [10 * 86400.0, 10 * 365 * 86400.0])
+def test_a_run_by_a_clock_that_was_ahead_does_not_put_off_those_that_follow(
+    desk: Desk, tmp_path: Path, probe: Probe, jump: float
+) -> None:
+    probe.go.set()
+    begin = desk.clock.time
+    # It is ahead at the second, and right again at the third; this clock is the monotonic one too.
+    for count, moment in enumerate((0.0, jump, 86400.0, 2 * 86400.0), 1):
+        desk.clock.time = begin + moment
+        keeper = Upkeep(cast(Parts, desk), make_config(tmp_path))
+        desk.clock.time += upkeep.FIRST
+        until(lambda: (keeper.poll(), len(ended(desk)))[1] == count, 10, "it to run")  # noqa: B023
+    assert probe.begun == 4
+
+
 def ended(desk: Desk) -> list[Any]:
     return [run for run in desk.catalog.runs(kind="prune") if run.end is not None]
 
