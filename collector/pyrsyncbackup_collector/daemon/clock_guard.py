@@ -19,6 +19,8 @@ from pyrsyncbackup_collector.clock import Clock
 MOST: Final = 86400.0
 # How long the machine may have been off: by more nobody can tell a long pause from a wrong clock.
 LONGEST_PAUSE: Final = 30 * 86400.0
+# After a start that shows a jump, so many seconds for whatever sets the clock: many machines start with a wrong one.
+SETTLING: Final = 900.0
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -83,6 +85,11 @@ def doubt(now: Look, seen: Seen | None, newest: Mapping[str, tuple[int, float]])
         return f"the clock says {_shown(now.wall)}, before the restart of this machine it was {_shown(seen.last.wall)}"
     if passed > LONGEST_PAUSE:
         return f"the clock says {_shown(now.wall)}, {_span(passed)} after it was last seen, before a restart"
+    if passed > MOST and now.seconds < SETTLING:
+        return (
+            f"the clock says {_shown(now.wall)}, {_span(passed)} after it was last seen, and this machine just started: "
+            f"{SETTLING / 60:.0f} minutes are left for the clock to be set"
+        )
     return ""
 
 

@@ -24,6 +24,7 @@ from pyrsyncbackup_collector.copies.replicate import Replication, Rules
 from pyrsyncbackup_collector.copies.report import Round
 from pyrsyncbackup_collector.copies.thinning import Keeping
 from pyrsyncbackup_collector.daemon.chore import Work
+from pyrsyncbackup_collector.daemon.plan import known_until
 from pyrsyncbackup_collector.daemon.retention import check_clock
 from pyrsyncbackup_collector.daemon.work import internal
 from pyrsyncbackup_collector.errors import BackupError, Cancelled, ClockDoubtful, NotFound, StoreError, UsageError
@@ -117,10 +118,11 @@ def _keeping(work: Work, copy: CopyConfig, now: float) -> Keeping | None:
     except ClockDoubtful as doubt:
         logs.get().warning("copy not thinned out", cause=doubt.cause, next=doubt.hint)
         return None
-    frozen = {(one.host, one.module) for one in work.parts.catalog.retained() if one.frozen is not None}
+    retained = {(one.host, one.module): one for one in work.parts.catalog.retained()}
 
     def stays(host: str, module: str, held: Sequence[Held]) -> set[int]:
-        if (host, module) in frozen:
+        known = retained.get((host, module))
+        if known is not None and known.frozen is not None:
             return {one.sequence for one in held}
         try:
             pins = work.parts.store.pins(host, module)
@@ -130,7 +132,11 @@ def _keeping(work: Work, copy: CopyConfig, now: float) -> Keeping | None:
             Candidate(one.sequence, one.time, COMPLETE if one.complete else PARTIAL, pins.get(one.sequence))
             for one in held
         ]
-        return {decision.snapshot.sequence for decision in decide(found, rules, now) if decision.keep}
+        return {
+            decision.snapshot.sequence
+            for decision in decide(found, rules, known_until(known, found, now))
+            if decision.keep
+        }
 
     return stays
 

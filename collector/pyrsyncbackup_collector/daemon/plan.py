@@ -5,7 +5,7 @@ For the daemon's prune, which does it, and for the commands that show it without
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -68,29 +68,40 @@ def plan(
     policy = effective(config, known.host, known.module)
     pins = store.pins(known.host, known.module)
     candidates = [Candidate(one.sequence, one.time, one.state, pins.get(one.sequence)) for one in snapshots]
-    # A module that is gone, or cannot be reached, stands still: nothing of it expires.
-    until = min(now, max(known.last_good or 0.0, snapshots[-1].time))
+    good = known_until(known, candidates, now)
     made = ModulePlan(
         known.host,
         known.module,
         policy,
-        tuple(decide(candidates, policy.keep, until)),
+        tuple(decide(candidates, policy.keep, max(good, min(now, snapshots[-1].time)), good=good)),
         {one.sequence: one for one in snapshots},
         frozen=known.why if known.frozen is not None else "",
         since=known.frozen,
     )
     if known.frozen is None and has_rules(policy.keep) and policy.freeze is not None:
-        why, judged = _judged(catalog, known, snapshots, policy.freeze)
+        why, judged = _judged(catalog, known, snapshots, policy.freeze, min(now, snapshots[-1].time))
         made = replace(made, frozen=why, judged=judged)
     return _stopped(made) if made.frozen else made
 
 
-def _judged(catalog: Catalog, known: Retained, snapshots: Sequence[Snapshot], share: float) -> tuple[str, int]:
+def known_until(known: Retained | None, snapshots: Iterable[Candidate], now: float) -> float:
+    """The last moment, in seconds since 1970, of which all of a module is known; its rules count back from there.
+
+    A module that is gone, cannot be reached or shows a part of itself alone stands still: nothing of it expires.
+    """
+    complete = [one for one in snapshots if one.state == COMPLETE]
+    newest = max(complete, key=lambda one: one.sequence, default=None)
+    return min(now, max(known.last_good or 0.0 if known else 0.0, newest.time if newest else 0.0))
+
+
+def _judged(
+    catalog: Catalog, known: Retained, snapshots: Sequence[Snapshot], share: float, until: float
+) -> tuple[str, int]:
     """What is sudden about the snapshots that nobody looked at, and up to which one all is well."""
     complete = [one for one in snapshots if one.state == COMPLETE and one.sequence >= known.accepted]
     judged = known.judged
     for place, one in enumerate(complete):
-        if one.sequence <= known.judged or one.time < snapshots[-1].time - LATELY:
+        if one.sequence <= known.judged or one.time < until - LATELY:
             continue
         why = sudden(
             one,

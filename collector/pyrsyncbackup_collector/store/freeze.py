@@ -38,10 +38,11 @@ def sudden(one: Snapshot, before: Sequence[Snapshot], share: float, lost: Lost) 
     ):
         if now < (1 - share) * usual:
             return f"{one.name} has {now:,} {noun}, {count} has {usual:,.0f}"
-    # The state of a day before, or as long ago as there is one.
-    older = next((each for each in reversed(recent) if each.time <= one.time - SPAN), recent[0])
+    # The state of a day before, however many there were since, or as long ago as there is one.
+    older = next((each for each in reversed(before) if each.time <= one.time - SPAN), before[0])
     gone = lost(older, one)
-    if gone > share * older.totals.files:
+    # Files that were added just before, many at once, must not make the loss of the others look small.
+    if gone > share * min(older.totals.files, median(each.totals.files for each in recent)):
         files = f"of the {older.totals.files:,} files in {older.name}"
         return f"{files}, {gone:,} are gone or have another content in {one.name}"
     return ""

@@ -47,13 +47,23 @@ class Decision:
     reasons: tuple[str, ...]
 
 
-def decide(snapshots: Iterable[Candidate], rules: Keep, until: float, zone: tzinfo | None = None) -> list[Decision]:
+def decide(
+    snapshots: Iterable[Candidate],
+    rules: Keep,
+    until: float,
+    zone: tzinfo | None = None,
+    *,
+    good: float | None = None,
+) -> list[Decision]:
     """What `rules` say of the snapshots of one module, oldest first.
 
     `until` (seconds since 1970) is the last moment of which the module's state is known, and what rules count back
-    from; the calendar is that of `zone`, None for the local one. Without rules everything is kept. The newest complete
-    one and the newest of all are kept always, and so is what is pinned, damaged, or later than `until`.
+    from; `good` the last one of which all of it is, from which they do for all but the newest partial ones, so that a
+    host that stopped showing all of itself cannot make complete ones expire; None: the same. The calendar is that of
+    `zone`, None for the local one. Without rules everything is kept. The newest complete
+    one and the newest of all are kept always, and so is what is pinned, damaged, or later than what rules count from.
     """
+    good = until if good is None else good
     ordered = sorted(snapshots, key=lambda one: one.sequence)
     kept = _Reasons(ordered)
     complete = [one for one in ordered if one.state == COMPLETE]
@@ -63,7 +73,7 @@ def decide(snapshots: Iterable[Candidate], rules: Keep, until: float, zone: tzin
             kept.add(one, f"pinned: {one.pinned}" if one.pinned else "pinned")
         if one.state not in (COMPLETE, PARTIAL):
             kept.add(one, DAMAGED)
-        if one.time > until:
+        if one.time > (until if one.sequence > newest else good):
             kept.add(one, FUTURE)
     if complete:
         kept.add(complete[-1], NEWEST_COMPLETE)
@@ -75,11 +85,11 @@ def decide(snapshots: Iterable[Candidate], rules: Keep, until: float, zone: tzin
         return kept.decisions(newest)
     moments = {one.sequence: moment for one in ordered if (moment := _Moment.of(one.time, zone)) is not None}
     parts = [one for one in ordered if one.state == PARTIAL]
-    _apply(complete, rules, until, zone, moments, kept)
+    _apply(complete, rules, good, zone, moments, kept)
     # Those after the newest complete one hold what nothing else does: rules thin them out among themselves.
     _apply([one for one in parts if one.sequence > newest], rules, until, zone, moments, kept)
     if rules.within:
-        _within([one for one in parts if one.sequence < newest], rules.within, until, kept, begin=False)
+        _within([one for one in parts if one.sequence < newest], rules.within, good, kept, begin=False)
     return kept.decisions(newest)
 
 

@@ -60,6 +60,16 @@ def test_over_a_restart_the_clock_goes_on_by_a_month_at_most_and_not_back() -> N
     assert doubt(at(-HOUR, boot="two"), known, {}) == ""
 
 
+def test_a_jump_over_a_restart_waits_for_the_clock_to_be_set() -> None:
+    known = seen(at(0))
+    just_started = Look(NOW + 20 * DAY, "two", 60.0)
+    assert "20.0 days after it was last seen, and this machine just started: 15 minutes" in doubt(
+        just_started, known, {}
+    )
+    assert doubt(Look(NOW + 20 * DAY + 900, "two", 960.0), known, {}) == ""
+    assert doubt(Look(NOW + HOUR, "two", 60.0), known, {}) == ""
+
+
 def test_after_a_restart_monotonic_time_begins_anew() -> None:
     known = seen(at(0), at(HOUR, 5, "two"))
     assert doubt(at(HOUR + DAY, DAY, "two"), known, {}) == ""

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import pytest
 from pyrsyncbackup_collector.catalog.rebuild import rebuild
 from pyrsyncbackup_collector.config import Config
-from pyrsyncbackup_collector.config.model import HostConfig, Keep, PolicySettings
+from pyrsyncbackup_collector.config.model import CopyConfig, HostConfig, Keep, PolicySettings
+from pyrsyncbackup_collector.copies.directory import DirectoryTarget
+from pyrsyncbackup_collector.copies.founding import found
+from pyrsyncbackup_collector.copies.seal import Plain
 from pyrsyncbackup_collector.daemon import chores, retention
 from pyrsyncbackup_collector.daemon.composition import Parts
 from pyrsyncbackup_collector.errors import (
@@ -120,6 +124,38 @@ def test_a_module_without_changes_goes_on_while_it_is_known(scene: Scene) -> Non
     scene.estate.catalog.check_done("web1", begin=scene.clock.time, unchanged=["etc"])
     scene.chore("prune")
     assert scene.left() == [3]
+
+
+def test_partial_snapshots_do_not_make_complete_ones_expire(scene: Scene) -> None:
+    """A host that was taken over needs only to hide one file, and no snapshot is ever judged again."""
+    for _ in range(3):
+        scene.pull()
+    for _ in range(10):
+        scene.pull(state="partial")
+    scene.chore("prune")
+    assert scene.left() == [1, 2, 3, 11, 12, 13]
+    scene.pull()
+    scene.chore("prune")
+    assert scene.left() == [3, 14]
+
+
+def test_a_host_that_is_gone_stands_still_in_a_second_copy_too(scene: Scene, tmp_path: Path) -> None:
+    second = CopyConfig.model_validate({"name": "second", "to": str(tmp_path / "copy"), "keep": {"daily": 3}})
+    scene.config = replace(scene.config, copies=(second,))
+    (tmp_path / "copy").mkdir()
+    with TemporaryDirectory(dir=tmp_path) as stage:
+        found(DirectoryTarget(tmp_path / "copy"), scene.estate.store.id, Plain(), Path(stage))
+    for _ in range(3):
+        scene.pull()
+    assert scene.chore("replicate")["snapshots"] == 3
+    scene.clock.time += 40 * DAY
+    done = scene.chore("replicate", names=["second"], full=True)
+    assert (done["removed"], done["copies"]["second"]["held"]) == (0, 3)
+    for _ in range(5):
+        scene.pull(state="partial")
+    assert scene.chore("replicate", names=["second"])["removed"] == 0
+    scene.pull()
+    assert scene.chore("replicate", names=["second"])["removed"] > 0
 
 
 def test_pinned_ones_stay_and_a_rebuilt_catalog_knows_them(scene: Scene) -> None:
@@ -286,6 +322,15 @@ def test_a_change_is_found_although_others_came_after_it(scene: Scene) -> None:
     for _ in range(3):
         scene.pull(files={b"etc/29": Content(b"%f" % scene.clock.time)})
     assert "000006-" in scene.chore("prune")["modules"][0]["frozen"]
+
+
+def test_a_snapshot_by_a_clock_that_was_ahead_does_not_hide_a_change_before_it(scene: Scene) -> None:
+    for _ in range(3):
+        scene.pull()
+    scene.pull(files={path: Content(b"other") for path in list(FILES)[:20]})
+    scene.estate.pull("web1", "etc", {b"etc/00": Content(b"later")}, time=scene.clock.time + 3650 * DAY)
+    scene.chore("resume", clock=True)
+    assert scene.chore("prune")["frozen"] == 1
 
 
 def test_what_may_change_is_the_policys(scene: Scene) -> None:

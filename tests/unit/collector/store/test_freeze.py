@@ -59,6 +59,25 @@ def test_small_steps_of_one_day_count_together() -> None:
     assert compared == [1, 3]
 
 
+def test_many_snapshots_of_one_day_do_not_hide_what_they_changed_together() -> None:
+    compared: list[int] = []
+
+    def lost(older: Snapshot, _: Snapshot) -> int:
+        compared.append(older.sequence)
+        return 0
+
+    often = [taken(1, time=-DAY), *(taken(number, time=number * 300.0) for number in range(2, 60))]
+    sudden(taken(60, time=60 * 300.0), often, 0.5, lost)
+    sudden(taken(60, time=60 * 300.0), often[1:], 0.5, lost)
+    assert compared == [1, 2]
+
+
+def test_files_that_were_added_just_before_do_not_make_a_loss_look_small() -> None:
+    padded = [*BEFORE, taken(6, entries=10_000, size=1_000_000)]
+    assert "90 are gone" in sudden(taken(7, entries=10_000, size=1_000_000), padded, 0.5, lambda _, __: 90)
+    assert sudden(taken(7, entries=10_000, size=1_000_000), padded, 0.5, lambda _, __: 45) == ""
+
+
 def test_the_first_one_and_small_modules_are_never_sudden() -> None:
     assert sudden(taken(1), [], 0.5, none) == ""
     assert sudden(taken(6, entries=0), [taken(number, entries=21) for number in range(1, 6)], 0.5, none) == ""
