@@ -30,7 +30,7 @@ def prune(
 ) -> None:
     """Remove the snapshots that no `keep` rule keeps, of all hosts, one host or one module; say why each goes.
 
-    The newest complete snapshot is never removed, nor is a pinned one. Contents that no snapshot needs any more are
+    Of a host or module those that stay are shown, too, each with all its reasons. The newest complete snapshot is never removed, nor is a pinned one. Contents that no snapshot needs any more are
     freed by `gc`.
     """
     place = Workplace.load(config)
@@ -44,7 +44,7 @@ def prune(
     if as_json:
         screen.json(_with_times(document))
     else:
-        _show(document, dry_run=dry_run)
+        _show(document, dry_run=dry_run, everything=host is not None)
     if document["problems"] or document["locked"]:
         raise typer.Exit(PARTIAL)
 
@@ -82,12 +82,16 @@ def _planned(place: Workplace, host: str | None, module: str | None) -> dict[str
     }
 
 
-def _show(document: Mapping[str, Any], *, dry_run: bool) -> None:
+def _show(document: Mapping[str, Any], *, dry_run: bool, everything: bool) -> None:
+    """With `everything` also what is kept; else, of a whole fleet, only what goes or should."""
     columns = [Column(""), Column("SNAPSHOT"), Column("WHY", fold=True)]
     for module in document["modules"]:
         name = f"{module['host']}/{module['module']}"
-        if module["snapshots"]:
-            screen.table(columns, [_row(each) for each in module["snapshots"]], title=name)
+        shown = [each for each in module["snapshots"] if everything or not each["keep"]]
+        if not (shown or module["frozen"] or module["problem"]):
+            continue
+        if shown:
+            screen.table(columns, [_row(each) for each in shown], title=name)
         else:
             screen.say(name, screen.TITLE)
         if module["frozen"]:
@@ -101,6 +105,9 @@ def _show(document: Mapping[str, Any], *, dry_run: bool) -> None:
     screen.say(
         f"{amounts.counted(document['removed'], 'snapshot')} {would}removed, {amounts.number(document['kept'])} kept"
     )
+    if not everything and dry_run and document["kept"]:
+        hint = "`pyrsyncbackup prune HOST/MODULE --dry-run` shows why each of these stays"
+        screen.say(f"  {screen.as_typed(hint)}", screen.QUIET)
     if document["locked"]:
         screen.say(f"  {amounts.number(document['locked'])} are being read: the next prune removes them", screen.DOUBT)
     if document["removed"] and not dry_run:
@@ -140,9 +147,11 @@ def forget(
     assert host is not None  # noqa: S101 - `which` is given
     going = _going(place, host, module)
     if not yes:
-        for name, count, pins in going:
+        for name, count, pins, frozen in going:
             pinned = f", {amounts.number(pins)} pinned" if pins else ""
             screen.say(f"{name}: {amounts.counted(count, 'snapshot')}{pinned}")
+            if frozen:
+                screen.paragraph(f"frozen: {frozen}", screen.DOUBT)
         raise UsageError("nothing was removed: these would be gone for ever", "say it again with --yes")
     options = {"host": host, "module": module or "", "pinned_too": pinned_too}
     document = chore.do(place, "forget", options)
@@ -151,16 +160,20 @@ def forget(
         raise typer.Exit(PARTIAL)
 
 
-def _going(place: Workplace, host: str, module: str | None) -> list[tuple[str, int, int]]:
-    """The modules with snapshots, or with what a `forget` that was cut off left: names, how many, how many pinned."""
+def _going(place: Workplace, host: str, module: str | None) -> list[tuple[str, int, int, str]]:
+    """The modules with snapshots, or with what a `forget` that was cut off left.
+
+    Names, how many, how many of them are pinned, and why retention is frozen, if it is.
+    """
     with place.store() as store, place.catalog() as catalog:
         wanted = [name for of, name in store.modules() if of == host and module in (None, name)]
         counts = {name: len(store.recorded(host, name)) for name in wanted}
-        left = {one.module for one in catalog.retained(host, module)} & {name for name in wanted if not counts[name]}
+        known = {one.module: one for one in catalog.retained(host, module)}
+        left = set(known) & {name for name in wanted if not counts[name]}
         is_gone = host not in place.config.by_name
         unfinished = {name for name in left if is_gone or catalog.snapshots(host, name)}
         found = [
-            (f"{host}/{name}", count, len(store.pins(host, name)))
+            (f"{host}/{name}", count, len(store.pins(host, name)), known[name].why if name in known else "")
             for name, count in counts.items()
             if count or name in unfinished
         ]

@@ -63,7 +63,7 @@ def _show(which: str | None, *, as_json: bool, config: Any) -> None:
         return
     if not found:
         screen.note("no modules yet; `pyrsyncbackup pull HOST` makes the first snapshots")
-    columns = [Column("MODULE"), Column("KEPT", right=True), Column("RULES", fold=True)]
+    columns = [Column("MODULE", fold=True), Column("KEPT", right=True), Column("RULES", fold=True)]
     if found:
         screen.table(columns, [[each.name, amounts.number(each.count), words(each.policy.keep)] for each in found])
     for each in found:
@@ -83,7 +83,7 @@ def _show_exceptions(each: _Kept) -> None:
     if each.frozen is not None:
         show_frozen(each.name, f"{each.why} (since {amounts.local(each.frozen)})")
     for name, why in each.pins.items():
-        screen.line("  ", screen.text(f"pinned {name}", screen.GOOD), screen.text(f": {why}" if why else ""))
+        screen.paragraph(f"pinned {name}{f': {why}' if why else ''}", screen.GOOD)
 
 
 def words(keep: Keep) -> str:

@@ -90,6 +90,23 @@ def test_prune_removes_what_the_dry_run_showed(say: Say) -> None:
     assert (code, out.splitlines()[-1]) == (0, "0 snapshots removed, 2 kept")
 
 
+def test_a_dry_run_of_all_shows_what_would_go_and_counts_the_rest(say: Say) -> None:
+    code, out, _ = say("prune", "--dry-run")
+    assert code == 0
+    assert "no rule keeps it" in out
+    assert "newest complete" not in out
+    assert "frozen, nothing is removed: 000004-" in out
+    assert out.splitlines()[-2] == "5 snapshots would be removed, 8 kept"
+    assert [each["keep"] for each in answer(say("prune", "--dry-run", "--json"))["modules"][0]["snapshots"]].count(True)
+
+
+def test_that_a_module_is_frozen_is_said_before_it_is_forgotten(say: Say) -> None:
+    say("prune")
+    code, out, _ = say("forget", "web1")
+    assert code == 2
+    assert "web1/nginx: 4 snapshots\n  frozen: 000004-" in out
+
+
 def test_what_somebody_reads_is_left_and_told(say: Say, tmp_path: Path) -> None:
     with Store.open(tmp_path / "store") as reader, reader.reading(reader.snapshots("web1", "etc")[2]):
         code, out, _ = say("prune", "web1/etc")
