@@ -1,6 +1,8 @@
-"""Pulls, prunes, collections and SIGKILL at random against each other: every kept snapshot is whole afterwards.
+"""Pulls, prunes, collections, verification, drills, a second copy, pins and SIGKILL at random against each other.
 
-TORTURE_SECONDS sets how long (default 25), TORTURE_SEED repeats the choices of a run; the seed is printed.
+Every kept snapshot is whole afterwards, in the store and in the copy.
+
+TORTURE_SECONDS sets how long (default 120), TORTURE_SEED repeats the choices of a run; the seed is printed.
 """
 
 from __future__ import annotations
@@ -24,12 +26,14 @@ from pyrsyncbackup_collector.store.restore import restore
 from pyrsyncbackup_collector.store.store import Store
 
 from tests.support.agent import RunningAgent
+from tests.support.puller import Puller
+from tests.support.torture_chores import Chores
 from tests.support.waiting import until
 
-SECONDS = float(os.environ.get("TORTURE_SECONDS", "25"))
+SECONDS = float(os.environ.get("TORTURE_SECONDS", "120"))
 SEED = int(os.environ.get("TORTURE_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
 # The longest life of a process, in seconds; half of them end within a quarter of it.
-LIFE = 4.0
+LIFE = 6.0
 
 
 @pytest.fixture
@@ -64,6 +68,7 @@ def test_every_kept_snapshot_is_whole_whatever_was_killed(tmp_path: Path, agent:
         if lives % 5 == 0:
             check_objects(base)
     prove(base)
+    prove_copy(base)
     print(f"{lives} processes were killed")
     assert lives > 1
 
@@ -130,6 +135,22 @@ def prove(base: Path) -> None:
 
             until(collected, 30, "what nothing names to go")
             assert names(live) == named
+
+
+def prove_copy(base: Path) -> None:
+    """A round goes on where the killed ones ended; then all that the copy says it has comes back from it alone."""
+    with Puller(base, identity.load_or_create(base / "again", "collector")) as puller:
+        Chores(puller).do("replicate", {"names": ["second"], "full": True})
+        kept = {(*one, each.name) for one in puller.store.modules() for each in puller.store.snapshots(*one)}
+    with Store.open(base / "copy") as copy:
+        copied = [each for one in copy.modules() for each in copy.snapshots(*one)]
+        assert {(each.host, each.module, each.name) for each in copied} >= kept
+        for number, snapshot in enumerate(copied):
+            target = base / "from-copy" / str(number)
+            target.mkdir(parents=True, mode=0o700)
+            report = restore(copy.entries(snapshot, verify=True), copy.objects, target)
+            assert report.complete, report.lines()
+            assert report.entries == snapshot.totals.entries
 
 
 def facts(catalog: Catalog) -> tuple[object, object]:

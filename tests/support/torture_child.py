@@ -1,4 +1,4 @@
-"""A process that pulls, prunes and collects garbage at a time until it is killed, by `python -m`, with JSON.
+"""A process that pulls, prunes, collects and does chores at a time until it is killed, by `python -m`, with JSON.
 
 Real pulls of one module of an agent, whose files it changes between them, beside modules that are filled without a
 host; all draw on few contents, so that what one removes another brings back. It says "ready" when all threads run, and
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrsyncbackup import identity
+from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.daemon.garbage import agree
@@ -34,6 +35,7 @@ from pyrsyncbackup_collector.store.snapshot import Change
 from pyrsyncbackup_collector.store.store import Store
 
 from tests.support.puller import Puller
+from tests.support.torture_chores import Chores
 
 CONTENTS = [random.Random(number).randbytes(200 + 50 * number) for number in range(40)]
 MADE = (("web2", "etc"), ("web2", "srv"), ("web3", "etc"))
@@ -51,7 +53,10 @@ class Torture:
         self.runs = 0
 
     def start(self) -> None:
-        for number, work in enumerate((self.real, *(self.made(*one) for one in MADE), self.prune, self.collect)):
+        chores = Chores(self.puller)
+        pulls = (self.real, *(self.made(*one) for one in MADE))
+        others = (chores.verify, chores.drill, chores.replicate, chores.pin)
+        for number, work in enumerate((*pulls, self.prune, self.collect, *others)):
             threading.Thread(target=self.forever, args=(work, number), daemon=True).start()
 
     def forever(self, work: Callable[[random.Random], None], number: int) -> None:
@@ -91,7 +96,7 @@ class Torture:
     def one_pull(self, run: str, host: str, module: str, rng: random.Random) -> None:
         self.catalog.catch_up(self.store, host, module)
         previous = self.store.newest(host, module)
-        present = {entry.path for entry in self.store.entries(previous)} if previous else set()
+        present = {entry.path: entry for entry in self.store.entries(previous)} if previous else {}
         changes: dict[bytes, Change] = {}
         wanted: dict[bytes, bytes] = {}
         for _ in range(rng.randrange(1, 8)):
@@ -113,7 +118,10 @@ class Torture:
             entry = Entry(
                 path_text=path.decode(), size=len(content), sha256=digest, public=True, claimed=digest in granted
             )
-            changes[path] = Change(path, entry)
+            if present.get(path) == entry:  # no pull commits a change that is none
+                changes.pop(path, None)
+            else:
+                changes[path] = Change(path, entry)
         ordered = sorted(changes.values(), key=lambda each: each.path)
         if not ordered:
             return
@@ -156,6 +164,7 @@ class Torture:
 
 def main() -> None:
     """Work until the end."""
+    logs.configure(level="error")
     asked = json.loads(sys.argv[1])
     own = identity.load_or_create(Path(asked["identity"]), "collector")
     with Puller(Path(asked["base"]), own) as puller:
