@@ -2,24 +2,54 @@
 
 `bind` adds fields (run, host, module) to every line of the thread until the `with` block ends. Text that came from a
 host is made printable here once more, so that no message can paint a terminal, whoever forgot to.
+
+structlog is loaded at the first line: most commands write none, and it takes longer to load than they take to work.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
-from typing import Any, TextIO
-
-import structlog
+from typing import Any, NamedTuple, TextIO
 
 EventDict = MutableMapping[str, Any]
 
 
+class _Wish(NamedTuple):
+    level: str
+    stream: TextIO
+
+
+# What `configure` was asked for and no line has needed yet.
+_wish: _Wish | None = None
+_lock = threading.Lock()
+
+
 def configure(*, level: str = "info", stream: TextIO | None = None) -> None:
-    """Set up structlog for the process. `level` is debug, info, warning or error; `stream` default standard error."""
-    stream = stream or sys.stderr
+    """Set up logs for the process. `level` is debug, info, warning or error; `stream` default standard error."""
+    global _wish
+    with _lock:
+        _wish = _Wish(level, stream or sys.stderr)
+    # Libraries (paramiko, sshtunnel) report each failed login by themselves; what matters of it is in our line.
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
+def _structlog() -> Any:
+    """structlog, as the last `configure` wants it."""
+    global _wish
+    import structlog
+
+    with _lock:
+        if _wish is not None:
+            _set_up(structlog, *_wish)
+            _wish = None
+    return structlog
+
+
+def _set_up(structlog: Any, level: str, stream: TextIO) -> None:
     terminal = stream.isatty()
     renderer: Any = (
         structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback)
@@ -38,20 +68,18 @@ def configure(*, level: str = "info", stream: TextIO | None = None) -> None:
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
-    # Libraries (paramiko, sshtunnel) report each failed login by themselves; what matters of it is in our line.
-    logging.getLogger().addHandler(logging.NullHandler())
 
 
 @contextmanager
 def bind(**fields: object) -> Iterator[None]:
     """Add `fields` to each log line of this thread within the block."""
-    with structlog.contextvars.bound_contextvars(**fields):
+    with _structlog().contextvars.bound_contextvars(**fields):
         yield
 
 
 def get() -> Any:
     """The logger: `get().info("pull ended", outcome="complete")`."""
-    return structlog.get_logger()
+    return _structlog().get_logger()
 
 
 def _printable(_logger: object, _method: str, event: EventDict) -> EventDict:

@@ -13,6 +13,7 @@ from tests.bench import (
     restic,
     restores,
     routes,
+    starting,
     verifying,
 )
 
@@ -25,6 +26,7 @@ PARTS = (
     restores,
     restic,
     routes,
+    starting,
     verifying,
 )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pyrsyncbackup_collector.catalog import views
 from pyrsyncbackup_collector.catalog.database import Database
 from pyrsyncbackup_collector.catalog.ledger import module_row
 from pyrsyncbackup_collector.clock import Clock
-from pyrsyncbackup_collector.drill.drill import Drilled
+
+if TYPE_CHECKING:
+    from pyrsyncbackup_collector.drill.drill import Drilled
 
 # Of each module; older ones say nothing any more.
 KEPT: Final = 100

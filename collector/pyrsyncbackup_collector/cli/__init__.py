@@ -37,6 +37,8 @@ def run(args: Sequence[str]) -> int:
     if not debug:
         # gRPC's library writes about failed handshakes to stderr by itself; what they mean is said by us.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # It looks for plug-ins in every distribution that is installed: as long as a command takes to answer, for none.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # What a command has to say it says itself; the daemon sets its own level.
     logs.configure(level="debug" if debug else "critical")
     try:

@@ -29,7 +29,7 @@ _SHOWN = 20
 _PATHS = 10
 
 
-@app.command(epilog=exit_codes(4, 11), short_help="Show what changed in the fleet.")
+@app.command(epilog=exit_codes(4, 11))
 def changes(
     which: Annotated[str | None, typer.Argument(metavar="HOST[/MODULE]", show_default=False)] = None,
     since: Annotated[str, typer.Option("--since", metavar="WHEN", help="An age (12h, 7d), or a date or time.")] = "1d",

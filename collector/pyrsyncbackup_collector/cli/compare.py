@@ -25,7 +25,7 @@ from pyrsyncbackup_collector.store.store import Store
 _SHOWN = 20
 
 
-@app.command(epilog=exit_codes(4, 10, 11), short_help="Compare hosts with each other.")
+@app.command(epilog=exit_codes(4, 10, 11))
 def compare(
     module: Annotated[str, typer.Argument(metavar="MODULE", show_default=False)],
     path: Annotated[str | None, typer.Argument(metavar="PATH", show_default=False)] = None,

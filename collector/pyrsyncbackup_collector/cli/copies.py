@@ -28,7 +28,7 @@ app.add_typer(copies_app, name="copies")
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
 
 
-@app.command(epilog=exit_codes(4, 10, 11, PARTIAL, 16), short_help="Bring second copies up to date.")
+@app.command(epilog=exit_codes(4, 10, 11, PARTIAL, 16))
 def replicate(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", show_default=False)] = None,
     full: Annotated[

@@ -34,7 +34,7 @@ from pyrsyncbackup_collector.store.snapshot import Snapshot
 from pyrsyncbackup_collector.store.store import Store
 
 
-@app.command(epilog=exit_codes(4, 10), short_help="Show what differs between two snapshots.")
+@app.command(epilog=exit_codes(4, 10))
 def diff(
     ref: RefArgument,
     others: Annotated[

@@ -24,7 +24,6 @@ _OUTCOMES = {
 
 @app.command(
     epilog=exit_codes(4, 10, 11, 12, 130, _14="something did not come back, or a validator was not content"),
-    short_help="Restore snapshots to see that they come back.",
 )
 def drill(
     which: Annotated[

@@ -18,7 +18,7 @@ from pyrsyncbackup_collector.pull.cancel import Cancel
 from pyrsyncbackup_collector.store.snapshot import Snapshot
 
 
-@app.command(epilog=exit_codes(4, 10, PARTIAL, 16), short_help="Hand snapshots to restic.")
+@app.command(epilog=exit_codes(4, 10, PARTIAL, 16))
 def export(
     refs: Annotated[list[str], typer.Argument(metavar="REF...", show_default=False)],
     restic: Annotated[

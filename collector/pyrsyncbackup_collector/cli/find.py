@@ -18,7 +18,7 @@ from pyrsyncbackup_collector.cli.workplace import Workplace
 _SHOWN = 50
 
 
-@app.command(epilog=exit_codes(11, _4="nothing matches, or no such host or module"), short_help="Find names.")
+@app.command(epilog=exit_codes(11, _4="nothing matches, or no such host or module"))
 def find(
     pattern: Annotated[str, typer.Argument(metavar="PATTERN", show_default=False)],
     host: HostsOption = None,

@@ -26,7 +26,7 @@ from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.errors import BackupError, UsageError
 
 
-@app.command(epilog=exit_codes(10, 11), short_help="Write a first configuration, make keys and store.")
+@app.command(epilog=exit_codes(10, 11))
 def init(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the configuration goes.")],
     store: Annotated[Path | None, typer.Option("--store", metavar="DIR", help="Where the store goes.")] = None,
@@ -95,7 +95,7 @@ def _made(new: bool, what: str, path: Path) -> None:
     screen.say(f"{'new ' if new else 'kept'}  {what:<14} {path}", "" if new else screen.QUIET)
 
 
-@app.command(epilog=exit_codes(4), short_help="Print the file that a host accepts.")
+@app.command(epilog=exit_codes(4))
 def invitation(
     host: Annotated[str | None, typer.Argument(metavar="HOST", show_default=False)] = None,
     via: Annotated[
@@ -141,7 +141,7 @@ def _only_for_the_owner(output: IO[str]) -> None:
                 screen.note("this file holds a secret, and others can read it: chmod 600", screen.DOUBT)
 
 
-@app.command(epilog=exit_codes(9, 10, 11, 12, 16), short_help="Try everything that the configuration names.")
+@app.command(epilog=exit_codes(9, 10, 11, 12, 16))
 def check(config: ConfigOption = NOT_GIVEN) -> None:
     """Read the configuration and try what it names: keys, store, catalog, sandbox, mirrors, second copies.
 
@@ -179,7 +179,7 @@ def _part(what: str) -> str:
     return f"{what:<14}" if len(what) < 14 else f"{what}  "
 
 
-@app.command(epilog=exit_codes(9, 10, 11), short_help="Run the collector: checks and pulls by schedule.")
+@app.command(epilog=exit_codes(9, 10, 11))
 def daemon(context: typer.Context, config: ConfigOption = NOT_GIVEN) -> None:
     """Check and pull by policy until SIGTERM or Ctrl-C; SIGHUP reads the configuration again.
 

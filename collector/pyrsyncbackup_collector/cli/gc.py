@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pyrsyncbackup_collector.catalog.views import Unnamed
 
 
-@app.command(epilog=exit_codes(10, 11), short_help="Remove contents that no snapshot names any more.")
+@app.command(epilog=exit_codes(10, 11))
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be freed.")] = False,
     grace: Annotated[

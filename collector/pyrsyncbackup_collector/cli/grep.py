@@ -77,7 +77,6 @@ class _Search:
 
 @app.command(
     epilog=exit_codes(10, 11, _4="no line matches, or no such host or module", _13="some contents could not be read"),
-    short_help="Search the contents of text files.",
 )
 def grep(
     text: Annotated[str, typer.Argument(metavar="TEXT", show_default=False)],

@@ -24,7 +24,7 @@ _SHOWN = 20
 Holders = dict[tuple[str, bytes | None, int], list[str]]
 
 
-@app.command(epilog=exit_codes(4, 11), short_help="Show each version of a path.")
+@app.command(epilog=exit_codes(4, 11))
 def history(
     module: Annotated[str, typer.Argument(metavar="HOST/MODULE", show_default=False)],
     path: Annotated[str, typer.Argument(metavar="PATH", show_default=False)],

@@ -18,7 +18,7 @@ from pyrsyncbackup_collector.entry import printable
 _STYLES = {"ready": screen.GOOD, "invalid": screen.BAD}
 
 
-@app.command(epilog=exit_codes(4, 10, 11), short_help="List what the hosts offer.")
+@app.command(epilog=exit_codes(4, 10, 11))
 def modules(
     host: Annotated[str | None, typer.Argument(metavar="HOST", show_default=False)] = None,
     everything: Annotated[bool, typer.Option("--all", "-a", help="Also those that the host does not have.")] = False,

@@ -18,7 +18,7 @@ from pyrsyncbackup_collector.entry import printable
 from pyrsyncbackup_collector.errors import BackupError, RestoreError
 
 
-@app.command(epilog=exit_codes(10, 12), short_help="Show all snapshots as a read-only file system.")
+@app.command(epilog=exit_codes(10, 12))
 def mount(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty directory.", readable=False)],
     others: Annotated[

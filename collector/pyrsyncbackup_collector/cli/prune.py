@@ -21,7 +21,7 @@ WhichArgument = Annotated[str | None, typer.Argument(metavar="HOST[/MODULE]", sh
 _WORDS = {"keep": ("keep", screen.GOOD), "remove": ("remove", screen.DOUBT), "removed": ("removed", screen.DOUBT)}
 
 
-@app.command(epilog=exit_codes(4, 10, 11, PARTIAL), short_help="Remove the snapshots that no rule keeps.")
+@app.command(epilog=exit_codes(4, 10, 11, PARTIAL))
 def prune(
     which: WhichArgument = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be removed.")] = False,
@@ -134,7 +134,7 @@ def _with_times(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-@app.command(epilog=exit_codes(4, 10, 11, PARTIAL), short_help="Remove all snapshots of a host or module.")
+@app.command(epilog=exit_codes(4, 10, 11, PARTIAL))
 def forget(
     which: Annotated[str, typer.Argument(metavar="HOST[/MODULE]", show_default=False)],
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without this it is only shown.")] = False,

@@ -23,7 +23,7 @@ from pyrsyncbackup_collector.pull.report import PlannedChange
 _MARKS = {"added": "+", "removed": "-", "type": "!", "content": "M", "metadata": "m", "unreadable": "?"}
 
 
-@app.command(epilog=exit_codes(4, 5, 6, 7, 8, 9, 10, 11, PARTIAL, 130), short_help="Pull modules now.")
+@app.command(epilog=exit_codes(4, 5, 6, 7, 8, 9, 10, 11, PARTIAL, 130))
 def pull(
     which: Annotated[list[str], typer.Argument(metavar="HOST[/MODULE]", help="HOST may be a pattern: 'web*'.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="List what would be transferred.")] = False,

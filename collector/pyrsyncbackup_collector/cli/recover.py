@@ -28,7 +28,7 @@ from pyrsyncbackup_collector.store.signature import KeySigner
 _SHOWN = 20
 
 
-@app.command(epilog=exit_codes(4, 10, 11, PARTIAL, 16), short_help="Make a lost store anew from a second copy.")
+@app.command(epilog=exit_codes(4, 10, 11, PARTIAL, 16))
 def recover(
     copy: Annotated[
         str,

@@ -67,9 +67,7 @@ class _Order:
         return self.writer is not None and self.target == _STDOUT
 
 
-@app.command(
-    epilog=exit_codes(4, 5, 6, 8, 9, 10, 12, PARTIAL), short_help="Restore a snapshot: directory, tar, zip, to a host."
-)
+@app.command(epilog=exit_codes(4, 5, 6, 8, 9, 10, 12, PARTIAL))
 def restore(
     ref: RefArgument,
     paths: Annotated[list[str] | None, typer.Argument(metavar="PATH", show_default=False)] = None,

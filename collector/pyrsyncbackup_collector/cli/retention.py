@@ -158,7 +158,7 @@ def resume(
         screen.paragraph(f"it had stopped: {document['was']}", screen.QUIET)
 
 
-@app.command(epilog=exit_codes(4, 10, 11), short_help="Keep a snapshot until `unpin`.")
+@app.command(epilog=exit_codes(4, 10, 11))
 def pin(
     ref: RefArgument,
     why: Annotated[str, typer.Option("--why", metavar="TEXT", help="What it is kept for.")] = "",
@@ -171,7 +171,7 @@ def pin(
     screen.say(f"pinned {snapshot.host}/{snapshot.module}@{snapshot.name}" + (f": {why}" if why else ""))
 
 
-@app.command(epilog=exit_codes(4, 10, 11), short_help="Let rules decide about a pinned snapshot again.")
+@app.command(epilog=exit_codes(4, 10, 11))
 def unpin(ref: RefArgument, config: ConfigOption = NOT_GIVEN) -> None:
     """Let rules decide about a pinned snapshot again."""
     place = Workplace.load(config)

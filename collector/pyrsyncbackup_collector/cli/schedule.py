@@ -47,7 +47,7 @@ class _Row:
         return self.found[0]
 
 
-@app.command(epilog=exit_codes(4, 10, 11), short_help="Show when modules are pulled next, and why then.")
+@app.command(epilog=exit_codes(4, 10, 11))
 def schedule(
     targets: Annotated[list[str] | None, typer.Argument(metavar="HOST[/MODULE]...", show_default=False)] = None,
     number: Annotated[int, typer.Option("--next", min=1, max=1000, help="Show so many moments of each.")] = 1,

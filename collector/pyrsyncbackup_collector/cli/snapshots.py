@@ -47,7 +47,7 @@ _TYPES = {
 _CHUNK = 1 << 20
 
 
-@app.command(epilog=exit_codes(4, 10), short_help="List snapshots.")
+@app.command(epilog=exit_codes(4, 10))
 def snapshots(
     which: Annotated[str | None, typer.Argument(metavar="HOST[/MODULE]", show_default=False)] = None,
     as_json: JsonOption = False,
@@ -146,7 +146,7 @@ def stored_path(text: str) -> bytes:
     return os.fsencode(os.path.normpath("/" + text)).strip(b"/")
 
 
-@app.command("ls", epilog=exit_codes(4, 10), short_help="List what a snapshot holds.")
+@app.command("ls", epilog=exit_codes(4, 10))
 def list_entries(
     ref: RefArgument,
     path: Annotated[str | None, typer.Argument(metavar="PATH", show_default=False)] = None,
@@ -231,7 +231,7 @@ def _entry_row(entry: Entry, top: bytes) -> list[screen.Cell]:
     ]
 
 
-@app.command("cat", epilog=exit_codes(4, 10), short_help="Write out the content of a file.")
+@app.command("cat", epilog=exit_codes(4, 10))
 def cat(
     ref: RefArgument,
     path: Annotated[str, typer.Argument(metavar="PATH", show_default=False)],

@@ -25,7 +25,7 @@ _SIZES = [Column("SIZE", right=True), Column("STORED", right=True), Column("UNIQ
 _SHARED = Column("SHARED", right=True)
 
 
-@app.command(epilog=exit_codes(4, 10, 11), short_help="Show what takes the room in the store.")
+@app.command(epilog=exit_codes(4, 10, 11))
 def space(
     which: Annotated[str | None, typer.Argument(metavar="HOST[/MODULE]", show_default=False)] = None,
     as_json: JsonOption = False,

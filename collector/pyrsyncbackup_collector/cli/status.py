@@ -43,7 +43,6 @@ STYLES = {
 
 @app.command(
     epilog=exit_codes(10, 11, _14="something is damaged, late, failing, frozen, partial or unreachable"),
-    short_help="Show what is late, failing or unreachable.",
 )
 def status(as_json: JsonOption = False, config: ConfigOption = NOT_GIVEN) -> None:
     """Show what is late, failing or unreachable and since when, then each host in a line, then the sum."""

@@ -50,7 +50,7 @@ def _sample(text: str) -> float:
     return share
 
 
-@app.command(epilog=exit_codes(4, 10, DAMAGE), short_help="Check that the store holds what was put there.")
+@app.command(epilog=exit_codes(4, 10, DAMAGE))
 def verify(
     ref: Annotated[
         str | None,

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, wait
 from typing import Final
 
-from pyfastcdc import FastCDC
-
 from pyrsyncbackup_collector.store.chunks import ChunkList
 
 # One changed byte costs a chunk, each chunk a file, a row and a line: 1 MiB is what restic and borg settled on (512 KiB
@@ -53,6 +51,9 @@ def cut(source: int, size: int, keep: Keep, threads: Executor) -> Cut:
     done = Cut()
     whole = hashlib.sha256()
     running: deque[tuple[int, Future[tuple[bytes, int]]]] = deque()
+    # Only here: what reads contents does not wait for it.
+    from pyfastcdc import FastCDC
+
     chunker = FastCDC(AVERAGE, min_size=SMALLEST, max_size=LARGEST)
     try:
         for chunk in chunker.cut_stream(_Bounded(source, size)):

@@ -1,4 +1,7 @@
-"""The signature under the head of a log: who wrote the last line, and that none was taken away since."""
+"""The signature under the head of a log: who wrote the last line, and that none was taken away since.
+
+`cryptography` is loaded with the first key: who reads a store needs none, and would wait for it.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,6 @@ import hashlib
 from typing import Protocol
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from pyrsyncbackup_collector.errors import StoreError
 
@@ -35,6 +35,9 @@ class KeySigner:
     """Signs with a P-256 key in PEM, the one of the collector's identity."""
 
     def __init__(self, key_pem: bytes) -> None:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+
         key = serialization.load_pem_private_key(key_pem, None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise StoreError("the collector's key is not an elliptic curve key")
@@ -50,10 +53,17 @@ class KeySigner:
 
     def sign(self, data: bytes) -> bytes:
         """ECDSA signature (DER) over the SHA-256 of `data`."""
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ec
+
         return self._key.sign(data, ec.ECDSA(hashes.SHA256()))
 
     def verify(self, data: bytes, signature: bytes) -> bool:
         """Whether `signature` is this key's over `data`."""
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ec
+
         try:
             self._public.verify(signature, data, ec.ECDSA(hashes.SHA256()))
         except InvalidSignature:

@@ -3,14 +3,14 @@
 import re
 import stat
 from collections.abc import Iterator
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 
 import pytest
 import typer
 from pyrsyncbackup_collector import cli
 from pyrsyncbackup_collector.cli import first_steps, options
-from pyrsyncbackup_collector.cli.commands import app
+from pyrsyncbackup_collector.cli.commands import COMMANDS, app
 
 DOCUMENTATION = Path(__file__).parents[4] / "docs" / "cli.md"
 
@@ -38,6 +38,15 @@ def test_all_commands_are_there():
         *("history", "changes", "compare", "find", "grep"),
         *("host list", "host show", "host trust", "host test", "host tunnel", "host accept"),
     }
+
+
+def test_what_the_modules_add_is_what_the_list_has():
+    for file in Path(cli.__file__).parent.glob("*.py"):
+        import_module(f"pyrsyncbackup_collector.cli.{file.stem}")
+    added = [info.name or info.callback.__name__ for info in app.registered_commands]
+    groups = {info.name: info.typer_instance.info.help for info in app.registered_groups}
+    assert {*added, *groups} == set(COMMANDS)
+    assert groups == {name: COMMANDS[name][0] for name in groups}
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
