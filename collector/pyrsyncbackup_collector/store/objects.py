@@ -16,7 +16,6 @@ import hashlib
 import io
 import os
 import re
-import stat
 import threading
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
@@ -35,6 +34,7 @@ from pyrsyncbackup_collector.store.cutting import cut
 from pyrsyncbackup_collector.store.faults import translate, translated
 from pyrsyncbackup_collector.store.gate import Gate
 from pyrsyncbackup_collector.store.layout import OBJECTS, TEMPORARY, make_directory, write_all
+from pyrsyncbackup_collector.store.object_file import damaged, opened, read_all
 from pyrsyncbackup_collector.store.removals import Removals
 
 # Up to here a content is read, hashed and compressed in one piece each: fewer calls, and no frame buffers.
@@ -258,7 +258,7 @@ class ObjectStore:
         Its last read raises StoreDamaged if what was read does not have that digest, or not `size` bytes where that is
         given; so does an object that is missing, truncated or no zstd frame. Who stops before the end has no proof.
         """
-        file = _opened(self._place(sha256), sha256)
+        file, _ = opened(self._place(sha256), sha256)
         return io.BufferedReader(_Verifying(file, sha256, size), _MAX_READ)
 
     def read(self, sha256: str, size: int, *, proven: bool = True) -> bytes:
@@ -267,20 +267,16 @@ class ObjectStore:
         Not `proven`: the frame's own checksum was compared, which finds what rotted, but not the digest.
         """
         place = self._place(sha256)
-        try:
-            with open(_opened(place, sha256), "rb", buffering=0) as file:
-                frame = file.read()
-        except OSError as fault:
-            raise translate(fault, place) from fault
+        frame = read_all(place, sha256)
         try:
             # An object in several frames, or one without its size, is not ours; the limit is the entry's size.
             if zstandard.frame_content_size(frame) != size:
-                raise _damaged(sha256, f"it does not hold {size} bytes")
+                raise damaged(sha256, f"it does not hold {size} bytes")
             data = self._local.decompressor.decompress(frame, max_output_size=size, allow_extra_data=False)
         except zstandard.ZstdError as fault:
-            raise _damaged(sha256, str(fault)) from None
+            raise damaged(sha256, str(fault)) from None
         if proven and hashlib.sha256(data).hexdigest() != sha256:
-            raise _damaged(sha256, "its content has another digest")
+            raise damaged(sha256, "its content has another digest")
         return data
 
     def open_entry(self, entry: Entry, *, whole: bool = False) -> io.BufferedReader:
@@ -478,18 +474,18 @@ class _Verifying(io.RawIOBase):
         try:
             got = self._frames.readinto(view)
         except zstandard.ZstdError as fault:
-            raise _damaged(self._sha256, str(fault)) from None
+            raise damaged(self._sha256, str(fault)) from None
         except OSError as fault:
             raise translate(fault, f"object {self._sha256}") from fault
         if got:
             self._done += got
             if self._size is not None and self._done > self._size:
-                raise _damaged(self._sha256, f"it holds more than {self._size} bytes")
+                raise damaged(self._sha256, f"it holds more than {self._size} bytes")
             self._digest.update(view[:got])
         elif self._digest.hexdigest() != self._sha256:
-            raise _damaged(self._sha256, "its content has another digest, or its end is missing")
+            raise damaged(self._sha256, "its content has another digest, or its end is missing")
         elif self._size is not None and self._done != self._size:
-            raise _damaged(self._sha256, f"it holds {self._done} bytes, not {self._size}")
+            raise damaged(self._sha256, f"it holds {self._done} bytes, not {self._size}")
         return got
 
     def close(self) -> None:
@@ -498,30 +494,8 @@ class _Verifying(io.RawIOBase):
         super().close()
 
 
-def _opened(place: str, sha256: str) -> int:
-    """The object's file; without waiting for what a pipe, laid there by hand, would wait for."""
-    try:
-        file = os.open(place, os.O_RDONLY | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise _missing(sha256) from None
-    except OSError as fault:
-        raise translate(fault, place) from fault
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
-        raise _damaged(sha256, "it is no regular file")
-    return file
-
-
 def _changed(size: int, done: int) -> StoreError:
     return StoreError(f"a file changed while it was made an object: {size} bytes, then {done} or more")
-
-
-def _missing(sha256: str) -> StoreDamaged:
-    return StoreDamaged(f"object {sha256} is missing", "`pyrsyncbackup pull` brings it again if the host still has it")
-
-
-def _damaged(sha256: str, why: str) -> StoreDamaged:
-    return StoreDamaged(f"object {sha256} is damaged: {why}", "restore it from a second copy of the store")
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

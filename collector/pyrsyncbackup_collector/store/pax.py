@@ -8,8 +8,8 @@ no bytes for names and xattrs, writes no holes, and needs twice the time.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from pyrsyncbackup_collector.entry import (
     BLOCK_DEVICE,
@@ -39,8 +39,7 @@ _MAX_SIZE: Final = 0o77777777777
 _MAX_DEVICE: Final = 0o7777777
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """An entry as the archive has it: permission bits as they are given, bytes of content that follow the header.
 
     `first` is the path that it is a hard link to. `extents`, where it has holes: (offset, size) of all that are none.
@@ -100,11 +99,8 @@ def _records(member: Member, path: bytes, target: bytes) -> list[bytes]:
     for key, value in ((b"path", path), (b"linkpath", target)):
         if (len(value) > _MAX_NAME or not value.isascii()) and not (key == b"path" and member.extents is not None):
             found.append((key, value))
-    names = [(b"uname", entry.user), (b"gname", entry.group)]
-    found += [(key, name.encode("utf-8", "surrogateescape")) for key, name in names if _is_long(name)]
-    for key, number in ((b"uid", entry.uid), (b"gid", entry.gid)):
-        if number > _MAX_ID:
-            found.append((key, b"%d" % number))
+    names = [value for _, value in found]
+    found += _of_owner(entry.uid, entry.user, entry.gid, entry.group)
     if member.stored > _MAX_SIZE and not member.first:
         found.append((b"size", b"%d" % member.stored))
     if entry.mtime_ns or not 0 <= entry.mtime_s <= _MAX_SIZE:
@@ -112,19 +108,29 @@ def _records(member: Member, path: bytes, target: bytes) -> list[bytes]:
     if member.extents is not None:
         found += [(b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0")]
         found += [(b"GNU.sparse.name", path), (b"GNU.sparse.realsize", b"%d" % member.size)]
-    found += _attributes(member)
-    if any(text_or_bytes(value)[1] for key, value in found if key in (b"path", b"linkpath", b"GNU.sparse.name")):
+        names.append(path)
+    if member.xattrs:
+        found += _attributes(member.xattrs)
+    if names and any(text_or_bytes(name)[1] for name in names):
         found.insert(0, (b"hdrcharset", b"BINARY"))
     return [_record(key, value) for key, value in found]
+
+
+# A snapshot has few owners, and they are the same for thousands of members.
+@lru_cache(maxsize=1024)
+def _of_owner(uid: int, user: str, gid: int, group: str) -> tuple[tuple[bytes, bytes], ...]:
+    names = ((b"uname", user), (b"gname", group))
+    long = tuple((key, name.encode("utf-8", "surrogateescape")) for key, name in names if _is_long(name))
+    return long + tuple((key, b"%d" % number) for key, number in ((b"uid", uid), (b"gid", gid)) if number > _MAX_ID)
 
 
 def _is_long(name: str) -> bool:
     return len(name) > 31 or not name.isascii()
 
 
-def _attributes(member: Member) -> list[tuple[bytes, bytes]]:
+def _attributes(xattrs: Mapping[str, bytes]) -> list[tuple[bytes, bytes]]:
     found = []
-    for name, value in (member.xattrs or {}).items():
+    for name, value in xattrs.items():
         if name in _ACLS:
             found.append((_ACLS[name], acl.as_text(value).encode()))
         else:
@@ -153,27 +159,36 @@ def _record(key: bytes, value: bytes) -> bytes:
 def _ustar(
     entry: Entry, name: bytes, target: bytes, kind: bytes, size: int, mode: int, mtime: int, *, devices: bool = True
 ) -> bytes:
-    major, minor = entry.rdev if devices else (0, 0)
-    block = b"".join(
+    rdev = entry.rdev if devices else (0, 0)
+    before, after, checksum = _frame(mode & 0o7777, entry.uid, entry.gid, kind, entry.user, entry.group, rdev)
+    name, target = name[:_MAX_NAME], target[:_MAX_NAME]
+    numbers = b"%011o\0%011o\0" % (min(size, _MAX_SIZE), min(mtime, _MAX_SIZE))
+    checksum += sum(name) + sum(numbers) + sum(target)
+    return b"".join(
         (
-            name[:_MAX_NAME].ljust(_MAX_NAME, b"\0"),
-            b"%07o\0" % (mode & 0o7777),
-            b"%07o\0" % min(entry.uid, _MAX_ID),
-            b"%07o\0" % min(entry.gid, _MAX_ID),
-            b"%011o\0" % min(size, _MAX_SIZE),
-            b"%011o\0" % min(mtime, _MAX_SIZE),
-            b"        ",
+            name.ljust(_MAX_NAME, b"\0"),
+            before,
+            numbers,
+            b"%06o\0 " % checksum,
             kind,
-            target[:_MAX_NAME].ljust(_MAX_NAME, b"\0"),
-            b"ustar\x0000",
-            _short(entry.user),
-            _short(entry.group),
-            b"%07o\0" % min(major, _MAX_DEVICE),
-            b"%07o\0" % min(minor, _MAX_DEVICE),
-            bytes(167),
+            target.ljust(_MAX_NAME, b"\0"),
+            after,
         )
     )
-    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+
+
+@lru_cache(maxsize=1024)
+def _frame(
+    mode: int, uid: int, gid: int, kind: bytes, user: str, group: str, rdev: tuple[int, int]
+) -> tuple[bytes, bytes, int]:
+    """What the headers of many members share: before size and time, after the target, and its part of the checksum.
+
+    To add up 512 bytes takes longer than all the rest of a header; for the checksum its own field is blanks.
+    """
+    before = b"%07o\0%07o\0%07o\0" % (mode, min(uid, _MAX_ID), min(gid, _MAX_ID))
+    devices = b"%07o\0%07o\0" % (min(rdev[0], _MAX_DEVICE), min(rdev[1], _MAX_DEVICE))
+    after = b"ustar\x0000" + _short(user) + _short(group) + devices + bytes(167)
+    return before, after, sum(before) + sum(b" " * 8) + sum(kind) + sum(after)
 
 
 def _short(name: str) -> bytes:
