@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.errors import RestoreError
 from pyrsyncbackup_collector.store.archive import write_archive
 from pyrsyncbackup_collector.store.archive_file import archive_file
@@ -44,6 +45,11 @@ def some(contents: Contents, count: int, size: int) -> list:
     return made
 
 
+def large(contents: Contents) -> Entry:
+    size = 9_000_000
+    return make(b"large", sha256=contents.add(os.urandom(size)), size=size, allocated=size, mtime_s=1, **ME)
+
+
 @pytest.mark.parametrize(("count", "size"), [(1500, 4000), (3, 2_000_000)])
 def test_a_full_disk_ends_a_restore_which_goes_on_when_there_is_room(
     disk: Path, tmp_path: Path, count: int, size: int
@@ -64,10 +70,22 @@ def test_a_full_disk_ends_a_restore_which_goes_on_when_there_is_room(
     assert comparable(read(disk / "out", Contents())) == comparable(entries)
 
 
-def test_a_full_disk_leaves_no_half_an_archive(disk: Path) -> None:
+def test_a_full_disk_in_the_middle_of_a_large_file_ends_a_restore(disk: Path) -> None:
+    contents = Contents()
+    entries = [*some(contents, 2, 1000), large(contents)]
+    with pytest.raises(RestoreError, match="cannot restore large: No space left on device"):
+        restore(entries, contents, disk / "out")
+    assert not (disk / "out" / "large").exists()
+    subprocess.run(["mount", "-o", "remount,size=32m", disk], check=True)
+    assert restore(entries, contents, disk / "out").same == 2
+    assert comparable(read(disk / "out", Contents())) == comparable(entries)
+
+
+@pytest.mark.parametrize(("count", "size"), [(3, 2_000_000), (2, 9_000_000)])
+def test_a_full_disk_leaves_no_half_an_archive(disk: Path, count: int, size: int) -> None:
     contents = Contents()
     with pytest.raises(RestoreError, match="No space left on device"), archive_file(disk / "out.tar") as sink:
-        write_archive(some(contents, 3, 2_000_000), contents, TarWriter(sink))
+        write_archive(some(contents, count, size), contents, TarWriter(sink))
     assert os.listdir(disk) == []
 
 

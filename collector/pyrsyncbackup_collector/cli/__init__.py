@@ -49,6 +49,9 @@ def run(args: Sequence[str]) -> int:
         code = 0
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else int(bool(exit_.code))
+        if isinstance(exit_.__context__, BrokenPipeError):
+            # Typer makes 1 of it, in silence.
+            code = _reader_is_gone()
     except KeyboardInterrupt:
         code = INTERRUPTED
     except BrokenPipeError:

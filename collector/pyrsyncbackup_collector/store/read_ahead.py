@@ -38,6 +38,7 @@ class ReadAhead:
         self._objects = objects
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="read ahead")
         self._read: _Read = {}
+        self._closed = Event()
 
     def over(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """The same entries; when one comes its content is at hand if it is small."""
@@ -84,7 +85,8 @@ class ReadAhead:
             pumping.result()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread, whatever it reads: where an error ended it all, nobody came to close `pieces`."""
+        self._closed.set()
         self._pool.shutdown()
 
     def _read_all(self, batch: list[Entry]) -> _Read:
@@ -101,18 +103,17 @@ class ReadAhead:
         try:
             with self._objects.open_entry(entry, whole=True) as content:
                 while piece := content.read(CHUNK):
-                    if not _put(queue, piece, unwanted):
+                    if not self._put(queue, piece, unwanted):
                         return
-            _put(queue, b"", unwanted)
+            self._put(queue, b"", unwanted)
         except BaseException as error:  # noqa: BLE001 - it is raised in the other thread
-            _put(queue, error, unwanted)
+            self._put(queue, error, unwanted)
 
-
-def _put(queue: Queue[bytes | BaseException], piece: bytes | BaseException, unwanted: Event) -> bool:
-    while not unwanted.is_set():
-        try:
-            queue.put(piece, timeout=_LOOK)
-        except Full:
-            continue
-        return True
-    return False
+    def _put(self, queue: Queue[bytes | BaseException], piece: bytes | BaseException, unwanted: Event) -> bool:
+        while not unwanted.is_set() and not self._closed.is_set():
+            try:
+                queue.put(piece, timeout=_LOOK)
+            except Full:
+                continue
+            return True
+        return False

@@ -139,6 +139,23 @@ def test_an_archive_on_standard_output_is_alone_there(here: Path) -> None:
     assert zipfile.ZipFile(here / "piped.zip").testzip() is None
 
 
+@pytest.mark.parametrize("kind", ["--tar", "--zip"])
+def test_a_reader_that_goes_in_the_middle_of_a_large_file_ends_it(here: Path, kind: str) -> None:
+    estate = Estate(here / "more")
+    estate.pull("web1", "etc", {b"large": Content(os.urandom(12 << 20))})
+    estate.close()
+    (here / "collector.toml").write_text('store = "more/store"\ncatalog = "more/catalog.sqlite"\n')
+    argv = [sys.executable, "-m", "pyrsyncbackup_collector", "restore", "web1/etc", kind, "-"]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stderr:
+        with process.stdout:
+            assert process.stdout.read(100)
+        assert process.wait(60) == 141, "as of a program that SIGPIPE ended"
+        assert process.stderr.read() == b""
+
+
 def test_an_archive_is_nothing_for_a_terminal(here: Path) -> None:
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "pyrsyncbackup_collector", "restore", "web1/etc", "--tar", "-"]

@@ -47,3 +47,15 @@ def test_a_large_content_comes_whole_and_its_fault_too() -> None:
         assert b"".join(ahead.pieces(whole)) == data, "the thread that nobody listened to is free again"
     finally:
         ahead.close()
+
+
+def test_one_that_is_closed_in_the_middle_of_a_content_ends() -> None:
+    contents = Contents()
+    data = bytes(range(256)) * 40_000
+    ahead = ReadAhead(contents)
+    begun = ahead.pieces(make(b"a", sha256=contents.add(data), size=len(data)))
+    # Held by whoever keeps the error that ended all, as a traceback does.
+    next(begun)
+    ahead.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read ahead")]
+    begun.close()  # type: ignore[attr-defined]
