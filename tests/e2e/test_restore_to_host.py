@@ -110,6 +110,7 @@ def test_a_dry_run_touches_neither_side(world: World) -> None:
     plan = world.ask("restore", "web1/site", "--to-host", ".", "--dry-run")
     assert plan["target"] == "a new directory on web1"
     assert {step["action"] for step in plan["plan"]} == {"make"}
+    assert world.ask("restore", "--dry-run", "--to-host", "web1/site") == plan, "the host may be left out"
     assert received(world) == []
     assert not (world.collector / "sending").exists()
 
@@ -129,7 +130,8 @@ def test_a_host_refuses_by_default_before_anything_is_restored(world: World) -> 
 def test_a_host_that_is_unknown_or_down_is_told(world: World) -> None:
     unknown = world.command("restore", "web1/site", "--to-host", "web9")
     assert unknown.returncode == 4
-    assert "web9" in unknown.stderr
+    assert unknown.stderr.startswith("error: no host is called web9\n")
+    assert "if it is a path, say `--to-host . web9`" in unknown.stderr
     world.sshd.kill()
     down = world.command("restore", "web1/site", "--to-host", ".")
     assert down.returncode == 5

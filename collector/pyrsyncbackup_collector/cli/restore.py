@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import typer
+from typer.core import TyperCommand
 
 from pyrsyncbackup_collector.cli import restore_report
 from pyrsyncbackup_collector.cli.app import app
@@ -25,7 +26,7 @@ from pyrsyncbackup_collector.cli.options import (
     exit_codes,
 )
 from pyrsyncbackup_collector.cli.restore_progress import RestoreDisplay
-from pyrsyncbackup_collector.cli.restore_to_host import Parcel, host_named, send_to_host
+from pyrsyncbackup_collector.cli.restore_to_host import Parcel, host_named, send_to_host, with_own_host
 from pyrsyncbackup_collector.cli.snapshots import RefArgument, warn
 from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.entry import Entry
@@ -67,7 +68,15 @@ class _Order:
         return self.writer is not None and self.target == _STDOUT
 
 
-@app.command(epilog=exit_codes(4, 5, 6, 8, 9, 10, 12, PARTIAL))
+class _Restore(TyperCommand):
+    """The command, one of whose options may be without its value: the library knows no such."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As for any command, with what was left out put in."""
+        return super().parse_args(ctx, with_own_host(args))
+
+
+@app.command(cls=_Restore, epilog=exit_codes(4, 5, 6, 8, 9, 10, 12, PARTIAL))
 def restore(
     ref: RefArgument,
     paths: Annotated[list[str] | None, typer.Argument(metavar="PATH", show_default=False)] = None,
@@ -75,7 +84,8 @@ def restore(
     tar: Annotated[str | None, typer.Option("--tar", metavar="FILE", help="As a tar archive; - is stdout.")] = None,
     zip_: Annotated[str | None, typer.Option("--zip", metavar="FILE", help="As a zip archive; - is stdout.")] = None,
     to_host: Annotated[
-        str | None, typer.Option("--to-host", metavar="HOST", help="To a host that allows it; . is the snapshot's own.")
+        str | None,
+        typer.Option("--to-host", metavar="[HOST]", help="To a host that allows it; none or . is the snapshot's own."),
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Leave these out.")] = None,
     overwrite: Annotated[
@@ -142,7 +152,7 @@ def _order(
     given = [(None, to), (TarWriter, tar), (ZipWriter, zip_), (None, host)]
     given = [(kind, target) for kind, target in given if target]
     if len(given) != 1:
-        raise UsageError("say where to restore to, once", "--to DIR, --tar FILE, --zip FILE or --to-host HOST")
+        raise UsageError("say where to restore to, once", "--to DIR, --tar FILE, --zip FILE or --to-host [HOST]")
     writer, target = given[0]
     if host:
         _check_for_host(special=special, overwrite=overwrite, check=check)

@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +19,8 @@ import msgspec
 
 from pyrsyncbackup_collector.cli import screen
 from pyrsyncbackup_collector.cli.workplace import Workplace
-from pyrsyncbackup_collector.entry import DIRECTORY, FILE, Entry
-from pyrsyncbackup_collector.errors import StoreFull
+from pyrsyncbackup_collector.entry import DIRECTORY, FILE, Entry, printable
+from pyrsyncbackup_collector.errors import NotFound, StoreFull
 from pyrsyncbackup_collector.fleet.hosts import Host
 from pyrsyncbackup_collector.pull import sandbox
 from pyrsyncbackup_collector.pull.send import Sent, send
@@ -32,6 +32,7 @@ from pyrsyncbackup_collector.store.snapshot import Snapshot
 
 # Stands for the snapshot's own host.
 OWN: Final = "."
+OPTION: Final = "--to-host"
 _SCRATCH: Final = "sending"
 
 
@@ -51,9 +52,32 @@ class Parcel:
         return f"{name}-{digest[:8]}" if self.choice else name
 
 
+def with_own_host(arguments: Sequence[str]) -> list[str]:
+    """A command line in which each `--to-host` without a host gets the snapshot's own.
+
+    No host has a slash in its name, and every REF has one: what follows with one is no host, nor is an option.
+    """
+    completed: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        completed.append(word)
+        if word == "--":
+            break
+        if word == OPTION and (not rest or rest[0].startswith("-") or "/" in rest[0]):
+            completed.append(OWN)
+    return completed + rest
+
+
 def host_named(place: Workplace, name: str, snapshot: Snapshot) -> Host:
     """The host that `--to-host` says. Raises NotFound."""
-    return place.fleet.host(snapshot.host if name == OWN else name)
+    if name == OWN:
+        return place.fleet.host(snapshot.host)
+    try:
+        return place.fleet.host(name)
+    except NotFound as error:
+        hint = f"{error.hint}; if it is a path, say `{OPTION} {OWN} {printable(name)}`"
+        raise NotFound(error.cause, hint) from None
 
 
 def send_to_host(
