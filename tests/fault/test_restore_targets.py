@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pyrsyncbackup_collector.entry import Entry
+from pyrsyncbackup_collector.entry import FIFO, SYMLINK, Entry
 from pyrsyncbackup_collector.errors import RestoreError
 from pyrsyncbackup_collector.store.archive import write_archive
 from pyrsyncbackup_collector.store.archive_file import archive_file
@@ -129,3 +129,61 @@ def test_names_that_the_target_cannot_hold_are_told_and_the_rest_is_there(narrow
     told = {path: each.reason for each in report.shortfalls for path, _ in each.examples if each.reason.missing}
     assert told == dict.fromkeys((b"a:colon", b"bytes \xff", b"end."), Reason.FAILED)
     assert not report.complete
+
+
+@pytest.fixture
+def stick(tmp_path: Path) -> Iterator[Path]:
+    """What comes from a shop: exFAT, where README and readme are one name, without links, owners and special files."""
+    image, place = tmp_path / "image", tmp_path / "stick"
+    place.mkdir()
+    with open(image, "wb") as file:
+        file.truncate(32 << 20)
+    subprocess.run(["mkfs.exfat", image], check=True, capture_output=True)
+    made = subprocess.run(["losetup", "-f", "--show", image], check=True, capture_output=True, text=True)
+    device = made.stdout.strip()
+    try:
+        mount = ["mount.exfat-fuse", "-o", "umask=077", device, place]
+        subprocess.run(mount, check=True, capture_output=True)
+        try:
+            yield place
+        finally:
+            subprocess.run(["umount", place], check=True)
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+
+
+exfat = pytest.mark.skipif(
+    not shutil.which("mount.exfat-fuse") or not shutil.which("mkfs.exfat"), reason="needs exfat-fuse and exfatprogs"
+)
+
+
+@exfat
+def test_a_target_without_links_and_special_files_takes_all_others(stick: Path) -> None:
+    contents = Contents()
+    names = (b"README", b"first", b"readme", b"second")
+    entries = [make(name, sha256=contents.add(name), size=len(name), allocated=4096, **ME) for name in names]
+    entries[3] = make(b"second", sha256=contents.add(b"first"), size=5, allocated=4096, link_to=b"first", **ME)
+    entries += [make(b"fifo", FIFO, **ME), make(b"link", SYMLINK, target=b"README", **ME)]
+    entries.sort(key=lambda entry: entry.path)
+
+    report = restore(entries, contents, stick / "out", check=lambda: entries)
+
+    assert {path.name: path.read_bytes() for path in (stick / "out").iterdir()} == {
+        "README": b"README",
+        "first": b"first",
+        "second": b"first",
+    }
+    told = {path: each.reason for each in report.shortfalls for path, _ in each.examples if each.reason.missing}
+    assert told == {b"fifo": Reason.FAILED, b"link": Reason.FAILED, b"readme": Reason.EXISTS}
+    again = restore(entries, contents, stick / "out")
+    assert not again.counts, "nothing was replaced"
+
+
+@exfat
+def test_an_archive_goes_onto_a_target_without_links(stick: Path) -> None:
+    contents = Contents()
+    with archive_file(stick / "out.tar") as sink:
+        write_archive(some(contents, 2, 5000), contents, TarWriter(sink))
+    assert os.listdir(stick) == ["out.tar"]
+    with pytest.raises(RestoreError, match="is there already"), archive_file(stick / "out.tar"):
+        pytest.fail("it was opened")

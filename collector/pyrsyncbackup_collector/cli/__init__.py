@@ -27,6 +27,7 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command line of this process and exit with its code."""
     signal.signal(signal.SIGTERM, _terminated)
+    _fill_standard_streams()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -69,6 +70,23 @@ def run(args: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the border: nobody above could say it better
         code = _unexpected(error, debug=debug)
     return _flushed(code)
+
+
+def _fill_standard_streams() -> None:
+    """Where we were started with one closed (`>&-`), the next file that is opened would get its number, and our words.
+
+    What is written to standard output then fails, as it should; standard error has nobody to tell.
+    """
+    for number, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free.
+            os.open(os.devnull, flags)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> None:

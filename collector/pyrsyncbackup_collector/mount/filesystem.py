@@ -279,12 +279,20 @@ def mount(
         )
     except RuntimeError as error:
         if not past.mounted:  # else a signal ended it
-            hint = "users other than root need fusermount3 (package fuse3), and --allow-other a line in /etc/fuse.conf"
-            raise RestoreError(f"{target} could not be mounted: {said.end() or error}", hint) from error
+            why = said.end() or str(error)
+            raise RestoreError(f"{target} could not be mounted: {why}", _remedy(why)) from error
     finally:
         said.end()
         signal.signal(signal.SIGTERM, before)
         past.close()
+
+
+def _remedy(why: str) -> str:
+    if "/dev/fuse" in why:
+        return "`modprobe fuse` where it is not there; users other than root need it with mode 0666: `chmod 0666 /dev/fuse`"
+    if "allow_other" in why:
+        return "write the line `user_allow_other` into /etc/fuse.conf, or leave --allow-other out"
+    return "users other than root need fusermount3 (package fuse3), and a directory of their own"
 
 
 class _Said:

@@ -8,6 +8,7 @@ its end mark.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol
 
@@ -86,7 +87,9 @@ def write_archive(
                 if isinstance(error, BrokenPipeError):
                     raise
                 cause = f"cannot write {printable(entry.path)}: {error.strerror or error}"
-                raise RestoreError(cause, "make room, then start again") from error
+                full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                hint = "make room, then start again" if full else "look at where it goes, then start again"
+                raise RestoreError(cause, hint) from error
     finally:
         ahead.close()
     writer.end()

@@ -63,7 +63,11 @@ def archive_file(path: Path, *, replace: bool = False) -> Iterator[BinaryIO]:
 
 def _must_be_free(directory: int, name: bytes, path: Path, *, replace: bool) -> None:
     there = beneath.status(directory, name)
-    if there is not None and (not replace or not stat.S_ISREG(there.st_mode)):
+    if there is None:
+        return
+    if not stat.S_ISREG(there.st_mode):
+        raise RestoreError(f"{printable(str(path))} is there already, and no file", "name a new file, or - for a pipe")
+    if not replace:
         raise _taken(path)
 
 

@@ -25,6 +25,7 @@ _CREATE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEX
 _HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2  # linux/fs.h
 _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL})
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES})
 _INHERITED_ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -74,7 +75,10 @@ def _open_existing(target: Path) -> int:
         raise _not_a_target(target, error) from error
     if not others_cannot_write(fd):
         os.close(fd)
-        raise RestoreError(f"cannot restore into {printable(str(target))}: others may write there", "name a new one")
+        raise RestoreError(
+            f"cannot restore into {printable(str(target))}: others may write there",
+            "name a new directory, or one that only you may write to; FAT and NTFS are to be mounted with umask=077",
+        )
     return fd
 
 
@@ -305,5 +309,21 @@ def _rename_without_replacing(directory: int, old: bytes, new: bytes) -> None:
     if code not in _UNSUPPORTED:
         raise OSError(code, os.strerror(code))
     # Some network file systems do not know the flag; they know hard links.
-    link(directory, old, directory, new)
-    os.unlink(old, dir_fd=directory)
+    try:
+        link(directory, old, directory, new)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _rename_if_free(directory, old, new)
+    else:
+        os.unlink(old, dir_fd=directory)
+
+
+def _rename_if_free(directory: int, old: bytes, new: bytes) -> None:
+    """For file systems that know neither (exFAT and others by FUSE). Whoever took the name in between would lose it.
+
+    That can only be the user whose restore this is: nobody else may write here.
+    """
+    if status(directory, new) is not None:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)

@@ -274,17 +274,8 @@ class _Restoration:
 
     def _make_node(self, level: Level, name: bytes, entry: Entry, *, replace: bool) -> None:
         draft = self._temporary
-        if entry.type == SYMLINK:
-            os.symlink(entry.target, draft, dir_fd=level.fd)
-        elif entry.type == FIFO:
-            os.mkfifo(draft, 0o600, dir_fd=level.fd)
-        elif entry.type == SOCKET:
-            os.mknod(draft, stat.S_IFSOCK | 0o600, dir_fd=level.fd)
-        elif entry.type in DEVICES:
-            os.mknod(draft, DEVICES[entry.type] | 0o600, os.makedev(*entry.rdev), dir_fd=level.fd)
-        else:
-            raise ValueError(entry.type)
         try:
+            _make(level.fd, draft, entry)
             with beneath.node(level.fd, draft) as handle:
                 if level.gives_acls:
                     beneath.drop_acls(handle)
@@ -307,3 +298,23 @@ class _Restoration:
         attributes.apply(
             handle, entry, self._rules.rights, lambda reason, what: self.tally.note(entry.path, reason, what)
         )
+
+
+def _make(directory: int, name: bytes, entry: Entry) -> None:
+    """A link or a special file, ours alone. OSError where the file system has none of its kind."""
+    try:
+        if entry.type == SYMLINK:
+            os.symlink(entry.target, name, dir_fd=directory)
+        elif entry.type == FIFO:
+            os.mkfifo(name, 0o600, dir_fd=directory)
+        elif entry.type == SOCKET:
+            os.mknod(name, stat.S_IFSOCK | 0o600, dir_fd=directory)
+        elif entry.type in DEVICES:
+            os.mknod(name, DEVICES[entry.type] | 0o600, os.makedev(*entry.rdev), dir_fd=directory)
+        else:
+            raise ValueError(entry.type)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        # What FUSE makes of a file system that made a plain file instead. A disk that is broken will say so again.
+        raise OSError(errno.EOPNOTSUPP, "the file system has no such files") from error

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import subprocess
 import sys
 from pathlib import Path
 
@@ -106,3 +107,18 @@ def test_ctrl_c_while_the_commands_are_loaded_leaves_no_traceback(monkeypatch, c
     monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
     assert cli.run(["status"]) == 130
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_stream_is_no_fault_of_ours(closed, tmp_path):
+    command = f'"$0" -m pyrsyncbackup_collector --config "$1" status {closed}'
+    done = subprocess.run(["sh", "-c", command, sys.executable, tmp_path / "none.toml"], capture_output=True, text=True)
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ") == ("2>&-" not in closed)
+
+
+def test_what_cannot_be_written_to_a_closed_standard_output_is_said():
+    command = [*("sh", "-c", '"$0" -m pyrsyncbackup_collector --help >&-', sys.executable)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: Bad file descriptor\n")
