@@ -86,7 +86,7 @@ def write_archive(
             except OSError as error:
                 if isinstance(error, BrokenPipeError):
                     raise
-                cause = f"cannot write {printable(entry.path)}: {error.strerror or error}"
+                cause = f"cannot write the archive, at {printable(entry.path)}: {error.strerror or error}"
                 full = error.errno in (errno.ENOSPC, errno.EDQUOT)
                 hint = "make room, then start again" if full else "look at where it goes, then start again"
                 raise RestoreError(cause, hint) from error
