@@ -22,6 +22,8 @@ from pyrsyncbackup_collector.errors import BackupError, Cancelled, ConfigError
 
 # What a shell reports for a program that SIGINT ended.
 INTERRUPTED = 130
+# As of `| head`: nobody reads any more, which is no failure worth a word. What a shell says of one that SIGPIPE ended.
+READER_GONE = 128 + signal.SIGPIPE
 
 
 def main() -> None:
@@ -108,9 +110,8 @@ def _flushed(code: int) -> int:
 
 
 def _reader_is_gone() -> int:
-    """As of `| head`: nobody reads any more, which is no failure worth a word."""
     _discard_output()
-    return 128 + signal.SIGPIPE
+    return READER_GONE
 
 
 def _discard_output() -> None:

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pyrsyncbackup_collector import __version__
-from pyrsyncbackup_collector.cli import screen
+from pyrsyncbackup_collector.cli import READER_GONE, screen
 from pyrsyncbackup_collector.cli.options import CONFIG_VARIABLE, DEFAULT_CONFIG
+
+
+class Commands(typer.core.TyperGroup):
+    """The commands; a closed pipe ends one with READER_GONE, which click would turn into 1, a failure."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was typed."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise SystemExit(READER_GONE) from None
+
 
 # Help without rich's markup: it would take HOST[/MODULE] for a tag.
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pyrsyncbackup_collector import cli, errors
 from pyrsyncbackup_collector.cli import commands as tree
+from pyrsyncbackup_collector.store.store import Store
 
 
 @pytest.fixture
@@ -95,6 +96,20 @@ def test_a_full_disk_below_stdout_is_told(failing, capsys):
         patch.setattr(sys, "stdout", FullDisk())
         assert cli.run(["status"]) == 1
     assert "No space left on device" in capsys.readouterr().err
+
+
+class ClosedPipe(io.StringIO):
+    def write(self, _text):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_a_reader_that_is_gone_is_no_failure_worth_a_word(tmp_path, capsys):
+    Store.create(tmp_path / "store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", ClosedPipe())
+        patch.setattr(cli, "_discard_output", lambda: None)
+        assert cli.run(["snapshots", "--store", str(tmp_path / "store"), "--json"]) == 141
+    assert capsys.readouterr().err == ""
 
 
 def test_ctrl_c_while_the_commands_are_loaded_leaves_no_traceback(monkeypatch, capsys):
