@@ -126,6 +126,17 @@ def printable(value: bytes | str) -> str:
     return "".join(_escape(char) for char in text)
 
 
+def printable_line(value: bytes | str) -> str:
+    r"""A line of a text for a terminal: escaped as by `printable`, but tabs and backslashes stay what they are.
+
+    A line is read and copied (`location ~ \.php$`), and no name that has to be told from another.
+    """
+    text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+    if text.isprintable():
+        return text
+    return "".join(char if char in "\\\t" else _escape(char) for char in text)
+
+
 def _escape(char: str) -> str:
     if char == "\\":
         return "\\\\"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -167,8 +167,36 @@ def test_diff_with_one_reference_is_against_the_snapshot_before(run: Run, folder
     assert run("diff", "web01/nginx@1")[0] == 4
     assert run("diff", "web01/nginx", "/nowhere")[0] == 4
     assert run("diff", "web01/nginx", "--stat", "--name-only")[0] == 2
+    between = ask(run, "diff", "web01/nginx", "web07/nginx", "--name-only")
+    assert between == {"paths": [{"path": "etc/nginx/nginx.conf"}]}
+    assert ask(run, "diff", "web01/nginx", "web01/nginx", "--name-only") == {"paths": []}
+    assert run("diff", "web01/nginx", "web01/nginx")[1] == "no differences\n"
     (folder / "catalog.sqlite").unlink()
+    assert ask(run, "diff", "web07/nginx", "--name-only") == {"paths": [{"path": "etc/nginx/nginx.conf"}]}
     assert run("diff", "web07/nginx", "--name-only")[1] == "/etc/nginx/nginx.conf\n"
+
+
+@pytest.fixture
+def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Estate]:
+    """A store and catalog that commands find, without anything in it."""
+    (tmp_path / "collector.toml").write_text('store = "store"\ncatalog = "catalog.sqlite"\n')
+    monkeypatch.setenv("PYRSYNCBACKUP_CONFIG", str(tmp_path / "collector.toml"))
+    with closing(Estate(tmp_path)) as estate:
+        yield estate
+
+
+def test_lines_of_a_text_stay_as_they_are_and_names_are_escaped_once(
+    odd: Estate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd.pull("web1", "etc", {EVIL: Content(b"first\n")})
+    odd.pull("web1", "etc", {EVIL: Content(b"location ~ \\.php$ {\n\tlast line\x1b[2J")})
+    assert cli.run(["diff", "web1/etc"]) == 0
+    out = capsys.readouterr().out
+    assert r"--- /etc/nginx/\x1b[31m\n\xff.conf" in out
+    assert r"    +location ~ \.php$ {" in out
+    assert "    +\tlast line\\x1b[2J\n    \\ No newline at end of file" in out
+    assert cli.run(["grep", "php"]) == 0
+    assert r":1:location ~ \.php$ {" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -180,7 +208,9 @@ def test_diff_with_one_reference_is_against_the_snapshot_before(run: Run, folder
         (("history", "web01/nginx", "/nowhere"), 4, "no snapshot of web01/nginx has /nowhere"),
         (("changes", "db*"), 4, "no module with snapshots matches db*/*"),
         (("changes", "--since", "yesterday"), 2, "is no moment"),
+        (("diff", "web01/nginx", "/nowhere"), 4, "/nowhere is not in web01/nginx@000002-"),
         (("find", "[z-a]"), 2, "is no pattern"),
+        (("find", ""), 2, "the pattern is empty"),
         (("find", "x", "--host", "db*"), 4, "no module with snapshots matches db*/*"),
         (("grep", "(", "-E"), 2, "is no regular expression"),
         (("grep", ""), 2, "the text is empty"),

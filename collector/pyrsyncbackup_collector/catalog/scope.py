@@ -69,11 +69,13 @@ def kept(raw: sqlite3.Connection, place: int) -> list[Moment]:
 def path_pattern(pattern: str) -> re.Pattern[bytes]:
     """What matches the whole paths of entries that a glob means: one with "/" all of the path, else its last name.
 
-    `*` and `?` stop at "/", `**` does not, `[a-z]` and `[!a-z]` are one byte of a set; case counts. Raises UsageError.
+    `*` and `?` stop at "/", `**` does not, `[a-z]` and `[!a-z]` are one byte of a set, a backslash before one of these
+    characters takes its meaning away; case counts. What is called just like the pattern matches too. Raises UsageError.
     """
     wanted = pattern.encode("utf-8", "surrogateescape")
     anywhere = b"/" not in wanted
-    body = b"".join(_translated(wanted.lstrip(b"/") if wanted != b"/" else wanted))
+    wanted = wanted.lstrip(b"/") if wanted != b"/" else wanted
+    body = b"(?:" + b"".join(_translated(wanted)) + b"|" + re.escape(wanted) + b")"
     try:
         return re.compile((b"(?:.*/)?" if anywhere else b"") + body + rb"\Z", re.DOTALL)
     except re.error as fault:
@@ -82,7 +84,8 @@ def path_pattern(pattern: str) -> re.Pattern[bytes]:
         ) from None
 
 
-_TOKEN: Final = re.compile(rb"\*\*/|\*\*|\*|\?|\[!?\]?[^\]/]*\]|.", re.DOTALL)
+# A backslash before another character is one: systemd's units are called dev-disk-by\x2dlabel-swap.swap.
+_TOKEN: Final = re.compile(rb"\*\*/|\*\*|\*|\?|\[!?\]?[^\]/]*\]|\\[*?\[\]\\]|.", re.DOTALL)
 _SIMPLE: Final = {b"**/": b"(?:.*/)?", b"**": b".*", b"*": b"[^/]*", b"?": b"[^/]"}
 
 
@@ -96,11 +99,17 @@ def _translated(pattern: bytes) -> Iterable[bytes]:
             escaped = b"".join(b"-" if byte == 45 else b"\\x%02x" % byte for byte in members)
             yield b"[" + (b"^/" if negated else b"") + escaped + b"]"
         else:
-            yield re.escape(token)
+            yield re.escape(token[-1:])
 
 
 def longest_literal(pattern: str) -> bytes:
-    """The longest piece that every path has that `path_pattern` matches: looked for first, as SQLite is quick at it."""
+    """A long piece that every path has that `path_pattern` matches: looked for first, as SQLite is quick at it."""
     wanted = pattern.encode("utf-8", "surrogateescape").lstrip(b"/")
-    pieces = re.split(rb"\*\*/|\*+|\?|\[!?\]?[^\]/]*\]", wanted)
+    pieces = [b""]
+    for token in _TOKEN.findall(wanted):
+        if len(token) > 1 or token in _SIMPLE:
+            # Also at an escaped character: a name that is the pattern itself has the backslash.
+            pieces.append(b"")
+        else:
+            pieces[-1] += token
     return max(pieces, key=len)

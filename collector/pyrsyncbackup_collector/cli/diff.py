@@ -74,17 +74,19 @@ def diff(
         between_hosts = old.host != new.host and not times
         listed = (one for one in differences(store.entries(old), store.entries(new)) if _below(one.path, wanted))
         shown = (one for one in listed if not (between_hosts and one.fields == ("mtime",)))
-        if as_json:
+        if as_json and not names:
             ends = {"before": document(old), "after": document(new)}
             screen.json_list(ends, "differences", map(_document, shown))
             return
         warn(old)
         warn(new)
         if names:
-            show_names([one.path for one in shown], as_json=False)
+            show_names([one.path for one in shown], as_json=as_json)
             return
-        if not (_show_statistics if stat else _show_all)(store, shown, brief) and wanted:
-            _must_be_there(store, old, new, wanted)
+        if not (_show_statistics if stat else _show_all)(store, shown, brief):
+            if wanted:
+                _must_be_there(store, old, new, wanted)
+            screen.say("no differences")
 
 
 def _told_apart(others: Sequence[str]) -> tuple[str | None, Sequence[str]]:
@@ -126,7 +128,8 @@ def _show_all(store: Store, found: Iterable[Difference], brief: bool) -> bool:
         kinds[one.kind] += 1
         _show(store, one, brief=brief)
     counts = [f"{amounts.number(kinds[kind])} {word}" for kind, word in WORDS.items() if kinds[kind]]
-    screen.say(", ".join(counts) or "no differences", screen.TITLE if counts else "")
+    if counts:
+        screen.say(", ".join(counts), screen.TITLE)
     return bool(counts)
 
 

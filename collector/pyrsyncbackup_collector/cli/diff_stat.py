@@ -52,9 +52,8 @@ class Statistics:
         self.rows.append(Row(difference, gained, sum(line.startswith("-") for line in body), ""))
 
     def show(self) -> None:
-        """Print a line for each, and the sum."""
+        """Print a line for each, and the sum; nothing where there are none."""
         if not self.rows:
-            screen.say("no differences")
             return
         most = max(row.gained + row.lost for row in self.rows)
         columns = [screen.Column(""), screen.Column("PATH", fold=True), screen.Column("LINES", right=True)]

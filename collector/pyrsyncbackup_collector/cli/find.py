@@ -14,6 +14,7 @@ from pyrsyncbackup_collector.cli.fleetwide import HostsOption, ModulesOption
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.screen import Column
 from pyrsyncbackup_collector.cli.workplace import Workplace
+from pyrsyncbackup_collector.errors import UsageError
 
 _SHOWN = 50
 
@@ -32,8 +33,10 @@ def find(
     """Find files and directories by name over all hosts and snapshots: where, since when, and whether still.
 
     PATTERN is compared with the last name (`*.conf`), one with a slash with the whole path (`/etc/**/ssl/*`): `*` and
-    `?` stop at slashes, `**` does not.
+    `?` stop at slashes, `**` does not; a backslash before a wildcard takes its meaning away.
     """
+    if not pattern:
+        raise UsageError("there is nothing to look for: the pattern is empty", "'*' finds every name")
     place = Workplace.load(config)
     with place.catalog() as catalog:
         fleetwide.must_match(place, catalog, host, module)

@@ -17,7 +17,7 @@ from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.fleetwide import HostsOption, ModulesOption
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, PARTIAL, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.workplace import Workplace
-from pyrsyncbackup_collector.entry import Entry, printable, text_or_bytes
+from pyrsyncbackup_collector.entry import Entry, printable, printable_line, text_or_bytes
 from pyrsyncbackup_collector.errors import StoreError
 from pyrsyncbackup_collector.store.objects import ObjectStore
 from pyrsyncbackup_collector.store.search import Hit, Line, Needle, is_text
@@ -154,8 +154,7 @@ def _show(hit: Hit, places: list[Whereabouts], *, names: bool, numbers: bool, ea
 def _show_line(file: Whereabouts, line: Line, *, numbers: bool) -> None:
     mark = ":" if line.matches else "-"
     number = f"{line.number}{mark}" if numbers else ""
-    cells = [printable(cell) for cell in line.text.split("\t")]
-    screen.line(Text(f"{_where(file)}{mark}", screen.QUIET), Text(number, screen.GOOD), Text("\t".join(cells)))
+    screen.line(Text(f"{_where(file)}{mark}", screen.QUIET), Text(number, screen.GOOD), Text(printable_line(line.text)))
 
 
 def _summary(search: _Search, limit: int) -> None:

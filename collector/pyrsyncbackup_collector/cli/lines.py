@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from pyrsyncbackup_collector.cli import fleetwide, screen
-from pyrsyncbackup_collector.entry import FILE, Entry, printable
+from pyrsyncbackup_collector.entry import FILE, Entry, printable_line
 from pyrsyncbackup_collector.store.difference import MAX_TEXT, TextDifference, text_difference
 from pyrsyncbackup_collector.store.store import Store
 
@@ -31,8 +31,7 @@ def show_lines(store: Store, old: Entry | None, old_name: str, new: Entry | None
         screen.say(f"    {told.reason}: sha256 {_kind(old)} -> {_kind(new)}", screen.QUIET)
     for line in told.lines:
         style = next((style for start, style in _STYLES if line.startswith(start)), "")
-        cells = [printable(cell) for cell in line.split("\t")]
-        screen.line("    ", Text("\t".join(cells), style))
+        screen.line("    ", Text(printable_line(line), style))
 
 
 def _kind(entry: Entry | None) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +29,7 @@ from pyrsyncbackup_collector.cli.options import (
 from pyrsyncbackup_collector.cli.screen import Column
 from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.clock import SystemClock
-from pyrsyncbackup_collector.entry import DIRECTORY, FILE, SYMLINK, Entry, parent, printable
+from pyrsyncbackup_collector.entry import DIRECTORY, FILE, SYMLINK, Entry, parent, printable, printable_line
 from pyrsyncbackup_collector.errors import BackupError, CatalogError, NotFound
 from pyrsyncbackup_collector.store.reference import caution
 from pyrsyncbackup_collector.store.snapshot import DAMAGED, Snapshot
@@ -187,7 +188,10 @@ def warn(snapshot: Snapshot) -> None:
 def not_in(snapshot: Snapshot, path: bytes) -> NotFound:
     """The error for a path that a snapshot does not hold."""
     ref = f"{snapshot.host}/{snapshot.module}@{snapshot.name}"
-    return NotFound(f"/{printable(path)} is not in {ref}", f"`pyrsyncbackup ls {ref}` shows what is")
+    return NotFound(
+        f"/{printable(path)} is not in {ref}",
+        f"`pyrsyncbackup ls {ref}` shows what is, `pyrsyncbackup history` where it ever was",
+    )
 
 
 def common_directory(entries: Iterable[Entry]) -> bytes:
@@ -248,7 +252,7 @@ def cat(
             raise not_in(snapshot, wanted)
         if entry.type != FILE or not entry.sha256:
             what = f"is a {_WORDS.get(entry.type, entry.type)}" if entry.type != FILE else "was never read"
-            raise BackupError(f"/{printable(wanted)} {what}, it has no content", _where_instead(entry))
+            raise BackupError(f"/{printable(wanted)} {what}, it has no content", _where_instead(entry, ref))
         warn(snapshot)
         with store.objects.open_entry(entry) as content:
             _copy(content)
@@ -257,7 +261,9 @@ def cat(
 _WORDS = {"dir": "directory", "link": "symbolic link", "char": "device", "block": "device"}
 
 
-def _where_instead(entry: Entry) -> str:
+def _where_instead(entry: Entry, ref: str) -> str:
+    if entry.type == DIRECTORY:
+        return f"`pyrsyncbackup ls {ref} {shlex.quote('/' + printable(entry.path))}` shows what is in it"
     return f"it points to {printable(entry.target)}" if entry.type == SYMLINK else ""
 
 
@@ -272,5 +278,4 @@ def _copy(content: BinaryIO) -> None:
 
 def _show(lines: Sequence[bytes]) -> None:
     """Text of a host on a terminal: tabs and line ends are obeyed, nothing else is."""
-    shown = ("\t".join(printable(cell) for cell in line.split(b"\t")) for line in lines)
-    sys.stdout.write("\n".join(shown))
+    sys.stdout.write("\n".join(map(printable_line, lines)))

@@ -169,6 +169,9 @@ def test_names_are_found_over_all_time(fleet: Estate) -> None:
         ("a\n", [b"a\n"], [b"a"]),
         ("\udcff", [b"\xff"], [b"f"]),
         ("a[.]b", [b"a.b"], [b"axb"]),
+        (r"a\[b\]\*", [b"x/a[b]*", rb"a\[b\]\*"], [b"ab", b"a[b]c"]),
+        ("a[b]*", [b"a[b]*", b"abc", b"x/ab"], [b"a[b]c"]),
+        (r"dev-disk-by\x2d*", [rb"etc/dev-disk-by\x2dlabel.swap"], [b"dev-disk-byx2d"]),
     ],
 )
 def test_patterns_mean_what_shells_mean(pattern: str, matching: list[bytes], others: list[bytes]) -> None:
