@@ -344,6 +344,20 @@ def test_a_bucket_that_goes_on_failing_is_told_after_a_few_tries(estate, bucket,
     assert swift.SECRET not in str(told.value)
 
 
+def test_a_server_that_says_nothing_and_one_that_is_not_there_are_told_apart(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    patience = Patience(request=0.5, connect=0.5, retries=1, total=1)
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as mute:
+        port = mute.getsockname()[1]
+        for words in ("the server does not answer in time", "there is no connection with the server"):
+            credentials = copies.Credentials("a", "b")
+            target = copies.S3Target("b", "", credentials, endpoint=f"http://127.0.0.1:{port}", patience=patience)
+            with pytest.raises(CopyUnreachable, match=words):
+                target.put(tmp_path, ["file"])
+            target.close()
+            mute.close()
+
+
 def test_a_bucket_that_is_not_there_is_missing(bucket, estate):
     target = copies.in_bucket(bucket)
     target.close()

@@ -41,6 +41,11 @@ R = TypeVar("R")
 
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 _CODE: Final = re.compile(r"<Code>(\w{1,64})</Code>")
+# How the library's error calls it, and what it means.
+_SILENT: Final = (
+    ("kind: Timeout", "the server does not answer in time"),
+    ("kind: Connect", "there is no connection with the server"),
+)
 _FULL: Final = frozenset({"QuotaExceeded", "InsufficientStorage", "StorageFull", "XMinioStorageFull"})
 
 
@@ -217,7 +222,8 @@ def failure(where: str, words: str) -> CopyError:
     """The CopyError for the library's words: they hold the server's answer, and never the secret key."""
     status = int(found[1]) if (found := _STATUS.search(words)) else 0
     code = found[1] if (found := _CODE.search(words)) else ""
-    answer = f"{status} {code}".strip()
+    # No status: no server answered.
+    answer = f"{status} {code}".strip() if status else code
     if status in (401, 403):
         hint = "check the credentials, what they may do, and this machine's clock"
         return CopyRefused(f"{where}: the server refuses: {answer}", hint)
@@ -227,5 +233,9 @@ def failure(where: str, words: str) -> CopyError:
         return CopyFull(f"{where}: no space left: {answer}", "raise the quota, or let the copy keep less (`keep`)")
     if status in (400, 405, 409, 411, 501):
         return CopyDamaged(f"{where}: the server does not do what is asked: {answer}")
+    if not answer and (silent := next((said for kind, said in _SILENT if kind in words), "")):
+        return CopyUnreachable(
+            f"{where}: {silent}", "check `endpoint`, the network and the server; the next run goes on"
+        )
     cause = f"the server fails: {answer}" if answer else words.partition("\n")[0].rpartition(" - ")[2][:200]
     return CopyUnreachable(f"{where}: {cause}", "tried again several times; the next run goes on")
