@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pyrsyncbackup_collector import logs
-from pyrsyncbackup_collector.catalog.journal import FAILED, PULL
+from pyrsyncbackup_collector.catalog.journal import CANCELLED, FAILED, PULL
 from pyrsyncbackup_collector.config import Config
 from pyrsyncbackup_collector.config.calendar import Calendar
 from pyrsyncbackup_collector.config.spans import Hours
@@ -22,7 +22,7 @@ from pyrsyncbackup_collector.schedule.rota import is_due
 
 # A chore that never ran begins so long after the daemon: first come the pulls.
 FIRST: Final = 300.0
-# A chore that failed is tried again so soon at the latest.
+# A chore that failed is tried again so soon at the latest, also one with moments of the calendar.
 AGAIN: Final = 3600.0
 # Whether something is due by the rota is looked up so often, in seconds.
 LOOK_EVERY: Final = 10.0
@@ -98,10 +98,10 @@ class Upkeep:
         # What a command asks for may be of one host alone, and puts off nothing; nor does a run from a time when the
         # clock was ahead.
         last = self._parts.catalog.runs(kind=name, trigger=_ROTA, until=now, limit=1)
-        if last and last[0].outcome == FAILED and not isinstance(every, Calendar):
-            every = min(every, AGAIN)
         if last:
-            return is_due(every, hours, last[0].begin, now)
+            # One that the daemon's end cut short is no better than one that failed.
+            early = last[0].outcome in (FAILED, CANCELLED) and is_due(AGAIN, hours, last[0].begin, now)
+            return early or is_due(every, hours, last[0].begin, now)
         return is_due(every if isinstance(every, Calendar) else FIRST, hours, self._begun_at(now), now)
 
     def _copies_due(self, now: float) -> list[str]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from pyrsyncbackup_collector.catalog import Catalog
+from pyrsyncbackup_collector.config.calendar import pull_time
 from pyrsyncbackup_collector.daemon import chores, upkeep
 from pyrsyncbackup_collector.daemon.chore import Work
 from pyrsyncbackup_collector.daemon.composition import Parts
 from pyrsyncbackup_collector.daemon.upkeep import Upkeep
-from pyrsyncbackup_collector.errors import Cancelled, StoreFull, UsageError
+from pyrsyncbackup_collector.errors import BackupError, Cancelled, StoreFull, UsageError
 from pyrsyncbackup_collector.pull.cancel import Cancel
 
 from tests.support.fleet import make_config
@@ -157,6 +158,7 @@ def test_the_rota_begins_what_is_due_and_waits_for_its_time(desk: Desk, tmp_path
     for count in (1, 2):
         desk.clock.time += 86400 if count > 1 else upkeep.FIRST
         until(lambda: (keeper.poll(), len(ended(desk)))[1] == count, 10, "it to run")  # noqa: B023
+        assert keeper.joined(10)
         desk.clock.time += 3600
         keeper.poll()
         assert probe.begun == count
@@ -171,9 +173,10 @@ def test_a_chore_of_one_host_that_somebody_asks_for_each_hour_does_not_put_off_t
     for _ in range(30):
         request = desk.catalog.request("", "", {"host": "web1"}, kind="prune")
         until(lambda: (keeper.poll(), done(desk, request))[1], 10, "it to end")  # noqa: B023
+        assert keeper.joined(10)
         desk.clock.time += 3600
         keeper.poll()
-        until(lambda: not desk.catalog.runs(kind="prune", open_only=True), 10, "what the rota began to end")
+        assert keeper.joined(10)
     assert [run.trigger for run in ended(desk)].count("schedule") == 2
 
 
@@ -190,6 +193,41 @@ def test_a_run_by_a_clock_that_was_ahead_does_not_put_off_those_that_follow(
         desk.clock.time += upkeep.FIRST
         until(lambda: (keeper.poll(), len(ended(desk)))[1] == count, 10, "it to run")  # noqa: B023
     assert probe.begun == 4
+
+
+@pytest.mark.parametrize("often", ["1w", "monthly on 1 at 03:00"])
+@pytest.mark.parametrize("fault", [StoreFull("no space", "make room"), Cancelled("the daemon ends")])
+def test_a_chore_that_failed_or_was_cut_short_is_tried_again_within_an_hour(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, often: str, fault: BackupError
+) -> None:
+    faults: list[BackupError] = [fault]
+
+    def chore(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
+        if faults:
+            raise faults.pop()
+        return {}
+
+    monkeypatch.setitem(cast(dict[str, Any], chores.CHORES), "prune", chore)
+    made = make_config(tmp_path)
+    upkeep_ = made.upkeep.model_copy(update={"prune": pull_time(often)})
+    keeper = Upkeep(cast(Parts, desk), replace(made, upkeep=upkeep_))
+    desk.catalog.run_end(desk.catalog.run_begin("", "", kind="prune", trigger="schedule"), "complete")
+    desk.clock.time += 40 * 86400
+    keeper.poll()
+    assert keeper.joined(10)
+    assert len(ended(desk)) == 2
+    desk.clock.time += upkeep.AGAIN - 60
+    keeper.poll()
+    assert len(ended(desk)) == 2
+    desk.clock.time += 60
+    keeper.poll()
+    assert keeper.joined(10)
+    assert len(ended(desk)) == 3
+    desk.clock.time += 2 * upkeep.AGAIN
+    keeper.poll()
+    assert keeper.joined(10)
+    assert ended(desk)[0].outcome == "complete"
+    assert len(ended(desk)) == 3
 
 
 def ended(desk: Desk) -> list[Any]:
