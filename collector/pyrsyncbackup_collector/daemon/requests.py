@@ -98,6 +98,8 @@ class Desk:
         self._open: dict[int, _Open] = {}
         # Results that could not be written yet, because the catalog was locked.
         self._results: dict[int, Mapping[str, Any]] = {}
+        # Pulls that hang and were given up, until they end after all.
+        self._hanging: dict[tuple[str, str], BackupError] = {}
         self._lock = threading.RLock()
 
     def poll(self, fleet: Fleet) -> bool:
@@ -129,7 +131,10 @@ class Desk:
                     continue
                 request.modules = {offer.name for offer in wanted}
                 for offer in wanted:
-                    self._board.request_pull(host, offer.name)
+                    if hangs := self._hanging.get((host, offer.name)):
+                        request.results[offer.name] = {"run": "", "outcome": "failed", **_error(hangs)}
+                    else:
+                        self._board.request_pull(host, offer.name)
                 self._finish_if_complete(request)
 
     def check_failed(self, host: str, error: BackupError) -> None:
@@ -150,9 +155,21 @@ class Desk:
     def pull_ended(self, host: str, module: str, ended: Ended) -> None:
         """A pull is over."""
         with self._lock:
+            self._hanging.pop((host, module), None)
             for request in list(self._open.values()):
                 if request.host == host and request.runs.get(module) == ended.run:
                     request.results[module] = {"run": ended.run, "outcome": ended.outcome, **_error(ended.error)}
+                    self._finish_if_complete(request)
+
+    def pull_given_up(self, host: str, module: str, error: BackupError) -> None:
+        """A pull hangs, and nothing can end it: who waits for it, or for the one after it, is told."""
+        with self._lock:
+            self._hanging[host, module] = error
+            for request in list(self._open.values()):
+                if request.host == host and module in (request.modules or ()) and module not in request.results:
+                    self._board.withdraw(host, module)
+                    result = {"run": request.runs.get(module, ""), "outcome": "failed", **_error(error)}
+                    request.results[module] = result
                     self._finish_if_complete(request)
 
     def pull_lost(self, host: str, module: str, error: BackupError) -> None:

@@ -275,6 +275,9 @@ class Service:
                 job, self._parts.clock.now(), failure=_kind(error), retryable=error.retryable, blame=_blame(error)
             )
 
+        def given_up(error: BackupError) -> None:
+            self._desk.pull_given_up(job.host, job.module, error)
+
         try:
             host = self._fleet.host(job.host)
             policy = self._policy(job.host, job.module)
@@ -282,7 +285,7 @@ class Service:
             mirror = config.mirror_dir if policy.mirror else None
             trigger = _TRIGGERS[job.reason]
             order = PullOrder(host, job.module, policy, config.limits, trigger, config.space, mirror)
-            ended = pull(self._parts, order, cancel, begun=begun, next_try=failed)
+            ended = pull(self._parts, order, cancel, begun=begun, next_try=failed, given_up=given_up)
             self._desk.pull_ended(job.host, job.module, ended)
             if ended.report and ended.report.snapshot and self._config.upkeep.prune is not None:
                 retention.after_pull(self._parts, self._config, job.host, job.module)

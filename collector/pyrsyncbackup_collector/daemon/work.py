@@ -139,12 +139,14 @@ def pull(
     watch: Watcher | None = None,
     begun: Callable[[str], None] | None = None,
     next_try: Callable[[BackupError], float | None] | None = None,
+    given_up: Callable[[BackupError], None] | None = None,
     grace: float = GRACE,
 ) -> Ended:
     """Pull a module and record it; never raises for what goes wrong with the pull. `cancel` is of this pull alone.
 
     A phase that takes longer than its limit ends it; where nothing can end it, since the store does not answer, it is
-    recorded as failed `grace` seconds later, and again as what it became if it ever comes to its end.
+    recorded as failed `grace` seconds later, which `given_up` is told from another thread, and again as what it became
+    if it ever comes to its end.
 
     `begun` is told the run's id, `watch` the progress; `next_try` says, after a failure, when it is tried again
     (seconds since 1970). Raises CatalogError if not even the begin can be recorded.
@@ -154,7 +156,7 @@ def pull(
         if begun:
             begun(run)
         ended = Ended(run, FAILED, error=BackupError("the pull was ended without a word"))
-        overdue = GivenUp(parts, run, "pull")
+        overdue = GivenUp(parts, run, "pull", given_up)
         deadline = Deadline(f"{order.host.name}/{order.module}", _phases(order), parts.clock, cancel, overdue, grace)
         try:
             ended = Ended(run, *_outcome(parts, order, run, cancel, _Progress(parts, run, watch, deadline)))

@@ -12,7 +12,7 @@ from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.daemon.requests import Desk
 from pyrsyncbackup_collector.daemon.work import Ended
 from pyrsyncbackup_collector.discovery import Discovery
-from pyrsyncbackup_collector.errors import HostUnreachable, TransferFailed
+from pyrsyncbackup_collector.errors import CommitOverdue, HostUnreachable, TransferFailed
 from pyrsyncbackup_collector.fleet import Fleet, Host, Ssh
 from pyrsyncbackup_collector.transport.offer import ModuleOffer, ModuleState
 
@@ -85,6 +85,34 @@ def test_a_request_for_a_module_is_followed_to_its_result(desks: Desks) -> None:
     assert desks.result(number) is None
     desks.desk.pull_ended("web1", "etc", Ended("run1", "complete"))
     assert desks.result(number) == {"modules": {"etc": {"run": "run1", "outcome": "complete"}}, "error": None}
+
+
+def test_who_waits_for_a_pull_that_hangs_is_told_and_so_is_who_asks_meanwhile(desks: Desks) -> None:
+    first = desks.ask("web1", "etc")
+    desks.desk.checked("web1", OFFERS)
+    desks.desk.pull_begun("web1", "etc", "run1")
+    # Asked for while it runs: for the one after it.
+    second = desks.ask("web1")
+    desks.desk.checked("web1", OFFERS)
+    error = CommitOverdue("the commit did not end", "look at the disk")
+    desks.desk.pull_given_up("web1", "etc", error)
+    hangs = {"type": "CommitOverdue", "cause": "the commit did not end", "hint": "look at the disk"}
+    told = {"run": "run1", "outcome": "failed", "error": hangs}
+    assert desks.result(first) == {"modules": {"etc": told}, "error": None}
+    assert desks.result(second) is None
+    desks.desk.pull_begun("web1", "nginx", "run2")
+    desks.desk.pull_ended("web1", "nginx", Ended("run2", "complete"))
+    assert desks.result(second)["modules"]["etc"] == told | {"run": ""}
+    third = desks.ask("web1", "etc")
+    desks.desk.checked("web1", OFFERS)
+    assert desks.result(third)["modules"]["etc"]["error"] == hangs
+    # It ends after all: the next one is pulled.
+    desks.desk.pull_ended("web1", "etc", Ended("run1", "complete"))
+    fourth = desks.ask("web1", "etc")
+    desks.board.asked.clear()
+    desks.desk.checked("web1", OFFERS)
+    assert desks.board.asked == [("pull", "web1", "etc")]
+    assert desks.result(fourth) is None
 
 
 def test_a_request_for_a_host_waits_for_all_its_ready_modules(desks: Desks) -> None:
