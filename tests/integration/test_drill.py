@@ -293,6 +293,18 @@ def test_the_validator_sees_its_module_and_those_beside_it(estate: Estate, tmp_p
     assert (done.outcome, held["validation"], held["said"]) == ("complete", "passed", ["www:x:33:33::/:"])
 
 
+def test_a_host_that_names_a_huge_module_beside_its_own_fills_no_disk(
+    estate: Estate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chore_drill, "Bounds", lambda: sample.Bounds(100, 1000))
+    estate.pull("web1", "etc", {b"etc/huge": Content(b"x" * 990)}, roots=(b"etc",))
+    estate.pull("web1", "site", {b"etc/site/conf": Content(b"right one!\n")}, roots=(b"etc/site",))
+    offer(estate, "sh", "-c", "true")
+    (held,) = hold(estate, tmp_path, host="web1", module="site").document["drills"]
+    assert (held["entries"], held["differences"], held["validation"]) == (3, 0, "not run")
+    assert held["said"] == ["the modules that it needs beside are too large to be restored for a drill"]
+
+
 @pytest.mark.parametrize(
     ("command", "kind", "outcome", "said"),
     [

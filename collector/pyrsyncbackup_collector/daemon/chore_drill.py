@@ -74,16 +74,16 @@ def _hold(work: Work, host: str, module: str, tree: Path) -> Drilled:
     parts = work.parts
     snapshot = _chosen(parts.catalog.snapshots(host, module))
     sample = Sample(snapshot.totals, Bounds(), _random.getrandbits(64))
-    needed = min(snapshot.totals.size, sample.bounds.size)
+    program = _program(work, host, module)
+    others = [parts.catalog.snapshots(host, name) for name in program.beside]
+    beside = [_of_that_time(found, snapshot) for found in others if found]
+    needed = min(snapshot.totals.size + sum(other.totals.size for other in beside), sample.bounds.size)
     room = os.statvfs(work.config.state)
     if room.f_bavail * room.f_frsize < needed + _RESERVE:
         raise StoreFull(
             f"{work.config.state} has no room for a restore of {needed >> 20} MiB", "free space there: drills need it"
         )
-    program = _program(work, host, module)
     confined = parts.sandbox_kind == Bubblewrap.kind
-    others = [parts.catalog.snapshots(host, name) for name in program.beside]
-    beside = [_of_that_time(found, snapshot) for found in others if found]
     try:
         return drill(
             parts.store, snapshot, sample, tree, work.cancel, program=program, beside=beside, confined=confined

@@ -147,6 +147,8 @@ def _validated(
         return Validation(NOT_RUN, ("it runs in bubblewrap alone, which does not work here",))
     if validator.program(program.command) is None:
         return Validation(ABSENT, (f"{printable(program.command[0])} is not installed on this machine",))
+    if not sample.bounds.hold([sample.totals, *(other.totals for other in beside)]):
+        return Validation(NOT_RUN, ("the modules that it needs beside are too large to be restored for a drill",))
     if lacking := validator.lacking(program.command, tree):
         return Validation(NOT_RUN, (f"the snapshot has no {printable(lacking)}",))
     roots = set(store.facts(snapshot).roots)

@@ -20,6 +20,12 @@ class Bounds:
     entries: int = 20_000
     size: int = 1 << 30
 
+    def hold(self, parts: Iterable[Totals]) -> bool:
+        """Whether all these together may be restored as a whole."""
+        totals = list(parts)
+        entries, size = sum(each.entries for each in totals), sum(each.size for each in totals)
+        return entries <= self.entries and size <= self.size
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -32,7 +38,7 @@ class Sample:
     @property
     def whole(self) -> bool:
         """Whether nothing is left out."""
-        return self.totals.entries <= self.bounds.entries and self.totals.size <= self.bounds.size
+        return self.bounds.hold([self.totals])
 
     def of(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """The chosen ones of all `entries` of the snapshot, in order, with the directories that they lie in."""
