@@ -30,8 +30,8 @@ def prune(
 ) -> None:
     """Remove the snapshots that no `keep` rule keeps, of all hosts, one host or one module; say why each goes.
 
-    Of a host or module those that stay are shown, too, each with all its reasons. The newest complete snapshot is never removed, nor is a pinned one. Contents that no snapshot needs any more are
-    freed by `gc`.
+    Of a host or module those that stay are shown, too, each with all its reasons. The newest complete snapshot is never
+    removed, nor is a pinned one. Contents that no snapshot needs any more are freed by `gc`.
     """
     place = Workplace.load(config)
     host, module = stored(which)

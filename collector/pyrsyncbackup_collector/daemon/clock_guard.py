@@ -87,8 +87,8 @@ def doubt(now: Look, seen: Seen | None, newest: Mapping[str, tuple[int, float]])
         return f"the clock says {_shown(now.wall)}, {_span(passed)} after it was last seen, before a restart"
     if passed > MOST and now.seconds < SETTLING:
         return (
-            f"the clock says {_shown(now.wall)}, {_span(passed)} after it was last seen, and this machine just started: "
-            f"{SETTLING / 60:.0f} minutes are left for the clock to be set"
+            f"the clock says {_shown(now.wall)}, {_span(passed)} after it was last seen, and this machine just "
+            f"started: {SETTLING / 60:.0f} minutes are left for the clock to be set"
         )
     return ""
 
