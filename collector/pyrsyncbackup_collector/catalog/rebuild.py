@@ -47,6 +47,10 @@ _OBJECT: Final = """
         stored_size = CASE WHEN excluded.stored_size THEN excluded.stored_size ELSE stored_size END
 """
 _KNOWN: Final = "SELECT stored_size, chunks, public FROM objects WHERE sha256 = ? AND part = 0"
+_ACCEPTED: Final = """
+    UPDATE modules SET judged = max(judged, :sequence), accepted = max(accepted, :sequence) WHERE id = :module
+"""
+_FROZEN: Final = "UPDATE modules SET frozen = :since, frozen_why = :why WHERE id = :module AND frozen IS NULL"
 # Modules whose runs were not carried over: the newest complete snapshot is the last that is known to be good.
 _LAST_GOOD: Final = """
     UPDATE modules SET outcome = 'complete', last_pull = newest.time, last_good = newest.time, last_listed = newest.time
@@ -159,6 +163,11 @@ class _Builder:
                 add_snapshot(raw, row, damaged(recorded), (), previous=number, share=False)
             number = recorded.sequence
             self.snapshots += 1
+        log = self._store.log(host, module).read()
+        frozen, accepted = log.frozen(), log.accepted()
+        raw.execute(_ACCEPTED, {"sequence": accepted, "module": row})
+        if frozen:
+            raw.execute(_FROZEN, {"since": frozen.time_s, "why": frozen.reason, "module": row})
 
     def _contents(self, raw: sqlite3.Connection, host: int, changes: Iterable[Change], share: bool) -> Iterator[Change]:
         """`changes`, while the contents of their entries are recorded by the way."""

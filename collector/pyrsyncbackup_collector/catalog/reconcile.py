@@ -16,6 +16,7 @@ from pyrsyncbackup_collector.catalog.pruning import Pruning
 from pyrsyncbackup_collector.entry import Entry, order
 from pyrsyncbackup_collector.errors import CatalogMismatch, NotFound, StoreDamaged
 from pyrsyncbackup_collector.store.chunks import ChunkList
+from pyrsyncbackup_collector.store.log import ModuleLog
 from pyrsyncbackup_collector.store.snapshot import Change, Facts, Recorded, Snapshot, damaged
 
 # A killed collector leaves at most one snapshot per module that the catalog lacks: pulls of a module never overlap.
@@ -68,6 +69,10 @@ class StoreView(Protocol):
 
     def pruned(self, host: str, module: str) -> Mapping[int, str]:
         """The digests of the manifests that the module's log says were pruned, by sequence number."""
+        ...
+
+    def log(self, host: str, module: str) -> ModuleLog:
+        """The log of a module."""
         ...
 
     def snapshot(self, recorded: Recorded) -> Snapshot:

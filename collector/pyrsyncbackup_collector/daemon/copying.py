@@ -122,12 +122,13 @@ def _keeping(work: Work, copy: CopyConfig, now: float) -> Keeping | None:
 
     def stays(host: str, module: str, held: Sequence[Held]) -> set[int]:
         known = retained.get((host, module))
-        if known is not None and known.frozen is not None:
-            return {one.sequence for one in held}
         try:
-            pins = work.parts.store.pins(host, module)
+            log = work.parts.store.log(host, module).read()
         except StoreError:
             return {one.sequence for one in held}  # nobody can tell what is pinned
+        if log.frozen() or (known is not None and known.frozen is not None):
+            return {one.sequence for one in held}
+        pins = log.pins()
         found = [
             Candidate(one.sequence, one.time, COMPLETE if one.complete else PARTIAL, pins.get(one.sequence))
             for one in held

@@ -13,6 +13,7 @@ from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.catalog.retention import Retained
 from pyrsyncbackup_collector.config import Config, Policy, effective
 from pyrsyncbackup_collector.store.freeze import sudden
+from pyrsyncbackup_collector.store.log import LogContent
 from pyrsyncbackup_collector.store.retention import Candidate, Decision, decide, has_rules
 from pyrsyncbackup_collector.store.snapshot import COMPLETE, Snapshot
 from pyrsyncbackup_collector.store.store import Store
@@ -66,7 +67,8 @@ def plan(
 ) -> ModulePlan:
     """The plan of one module with `snapshots`, oldest first. `now` is in seconds since 1970."""
     policy = effective(config, known.host, known.module)
-    pins = store.pins(known.host, known.module)
+    log = store.log(known.host, known.module).read()
+    known, pins = _with_log(known, log), log.pins()
     candidates = [Candidate(one.sequence, one.time, one.state, pins.get(one.sequence)) for one in snapshots]
     good = known_until(known, candidates, now)
     made = ModulePlan(
@@ -82,6 +84,13 @@ def plan(
         why, judged = _judged(catalog, known, snapshots, policy.freeze, min(now, snapshots[-1].time))
         made = replace(made, frozen=why, judged=judged)
     return _stopped(made) if made.frozen else made
+
+
+def _with_log(known: Retained, log: LogContent) -> Retained:
+    """What the log says of freezes counts too: a catalog that was made anew, or is an older copy, may not know it."""
+    found, accepted = log.frozen(), log.accepted()
+    made = replace(known, accepted=max(known.accepted, accepted), judged=max(known.judged, accepted))
+    return replace(made, frozen=float(found.time_s), why=found.reason) if found and known.frozen is None else made
 
 
 def known_until(known: Retained | None, snapshots: Iterable[Candidate], now: float) -> float:

@@ -118,8 +118,13 @@ def _prune_one(parts: Parts, plan: ModulePlan, done: _Done, *, verbose: bool) ->
 def _record_judgement(parts: Parts, plan: ModulePlan) -> None:
     if plan.judged:
         parts.catalog.judge(plan.host, plan.module, plan.judged)
-    if plan.frozen and plan.since is None:
-        parts.catalog.freeze(plan.host, plan.module, parts.clock.now(), plan.frozen)
+    if plan.frozen and plan.since is not None:
+        parts.catalog.freeze(plan.host, plan.module, plan.since, plan.frozen)
+    elif plan.frozen:
+        now = parts.clock.now()
+        # The log first: a catalog can be lost.
+        parts.store.freeze(plan.host, plan.module, max(plan.snapshots), plan.frozen, now)
+        parts.catalog.freeze(plan.host, plan.module, now, plan.frozen)
         logs.get().warning(
             "retention frozen",
             host=plan.host,
@@ -215,6 +220,11 @@ def resume(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
     if not known:
         raise NotFound(f"there is no module {host}/{module}", "`pyrsyncbackup retention` shows all that are frozen")
     sequence, _ = newest.get(f"{host}/{module}", (0, 0.0))
+    found = parts.store.log(host, module).read().frozen()
+    if found or known[0].frozen is not None:
+        parts.store.resume(host, module, sequence)
+        parts.catalog.freeze(host, module, parts.clock.now(), found.reason if found else "")
+        known = parts.catalog.retained(host, module)
     return {"resumed": parts.catalog.resume(host, module, sequence), "was": known[0].why}
 
 

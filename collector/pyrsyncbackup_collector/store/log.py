@@ -1,4 +1,4 @@
-"""The log of one module: one line for each commit, prune, pin and unpin, chained by digests, its head signed.
+"""The log of one module: a line for each commit, prune, pin and freeze, chained by digests, its head signed.
 
 A snapshot exists from the moment its commit line is durable. Reading is lenient, so that backups go on: what does not
 fit is told in `faults`, and `verify` is the one who judges.
@@ -23,13 +23,14 @@ from pyrsyncbackup_collector.store.signature import Head, Signer, head_fault, si
 
 # What the first line names as the digest of the line before.
 NO_LINE: Final = "0" * 64
-Operation = Literal["commit", "prune", "pin", "unpin", "accept"]
+Operation = Literal["commit", "prune", "pin", "unpin", "freeze", "resume", "accept"]
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line. `file` and `manifest` (SHA-256 of that file) are given for a commit and a prune.
 
-    `accept` is written when a log did not fit at start: `reason` says what was found, so that it stays known.
+    `freeze` and `resume` name the newest snapshot of then: from the one to the other no rule removes any. `accept` is
+    written when a log did not fit at start: `reason` says what was found, so that it stays known.
     """
 
     op: Operation
@@ -77,6 +78,20 @@ class LogContent:
             elif line.op in ("unpin", "prune"):
                 found.pop(line.sequence, None)
         return found
+
+    def frozen(self) -> Line | None:
+        """The line of the freeze that holds, if one does; it ends with its snapshot, too, which no rule removes."""
+        found: Line | None = None
+        for line in self.lines:
+            if line.op == "freeze":
+                found = line
+            elif line.op == "resume" or (found and line.op == "prune" and line.sequence == found.sequence):
+                found = None
+        return found
+
+    def accepted(self) -> int:
+        """The sequence number of the newest snapshot when the last freeze was ended, 0 if none was."""
+        return max((line.sequence for line in self.lines if line.op == "resume"), default=0)
 
     def highest(self) -> int:
         """The highest sequence number ever given, 0 if none."""

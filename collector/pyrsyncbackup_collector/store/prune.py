@@ -147,12 +147,12 @@ def sweep(ground: Ground, content: LogContent, done: Pruned) -> None:
                 done.kept_files[name] = "somebody reads it"
 
 
-def note(ground: Ground, op: Operation, sequence: int, why: str) -> None:
+def note(ground: Ground, op: Operation, sequence: int, why: str, time_s: int = 0) -> None:
     """A line about a snapshot in the module's log, durably."""
     content = ground.log.read()
     if content.torn:
         content = ground.log.cut(content)
-    after = with_room(ground.reserve, lambda: ground.log.append(content, op, sequence, reason=why))
+    after = with_room(ground.reserve, lambda: ground.log.append(content, op, sequence, reason=why, time_s=time_s))
     with_room(ground.reserve, lambda: ground.log.seal(after))
 
 

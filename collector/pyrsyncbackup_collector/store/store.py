@@ -376,6 +376,16 @@ class Store:
                 )
             pruning.note(ground, "unpin", sequence, "")
 
+    def freeze(self, host: str, module: str, sequence: int, why: str, time: float) -> None:
+        """Say in the log, durably, that rules remove nothing of the module, whose newest snapshot is that one."""
+        with self._pruning(host, module) as ground:
+            pruning.note(ground, "freeze", sequence, why, int(time // 1))
+
+    def resume(self, host: str, module: str, sequence: int) -> None:
+        """Say that they do again, and that the snapshot is as the module should be."""
+        with self._pruning(host, module) as ground:
+            pruning.note(ground, "resume", sequence, "")
+
     @contextmanager
     def _pruning(self, host: str, module: str) -> Iterator[pruning.Ground]:
         self._must_be_locked()

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import pytest
+from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.catalog.rebuild import rebuild
 from pyrsyncbackup_collector.config import Config
 from pyrsyncbackup_collector.config.model import CopyConfig, HostConfig, Keep, PolicySettings
@@ -304,6 +305,51 @@ def test_a_module_that_shrinks_freezes_until_it_is_resumed(scene: Scene) -> None
     assert scene.chore("prune")["removed"] == 6
     scene.pull(files={b"etc/29": Content(b"after")})
     assert scene.chore("prune")["frozen"] == 0
+
+
+@pytest.mark.parametrize("old", ["lost", "put back"])
+def test_a_freeze_outlives_the_catalog(scene: Scene, old: str) -> None:
+    for _ in range(3):
+        scene.pull()
+    path, store = scene.estate.catalog_path, scene.estate.store
+    scene.estate.catalog.close()
+    copy = path.read_bytes()
+    scene.estate.catalog = Catalog.open(path, store.id, clock=scene.clock)
+    scene.pull(files={path: Content(b"other") for path in list(FILES)[:20]})
+    assert scene.chore("prune")["frozen"] == 1
+    since = scene.estate.catalog.retained()[0].frozen
+    if old == "lost":
+        for _ in range(20):
+            scene.pull()
+    scene.estate.catalog.close()
+    path.write_bytes(copy if old == "put back" else b"")
+    if old == "lost":
+        scene.estate.catalog = rebuild(path, store, clock=scene.clock).catalog
+    else:
+        scene.estate.catalog = Catalog.open(path, store.id, clock=scene.clock)
+        scene.estate.catalog.check_against(store)
+    done = scene.chore("prune")
+    assert (done["removed"], done["frozen"]) == (0, 1)
+    [known] = scene.estate.catalog.retained()
+    assert (known.frozen, known.why) == (since, known.why)
+    assert "of the 30 files in 000003" in known.why
+    assert "of the 30 files" in scene.chore("resume", host="web1", module="etc")["was"]
+    assert scene.chore("prune")["frozen"] == 0
+    scene.estate.catalog.close()
+    scene.estate.catalog = rebuild(path, store, clock=scene.clock).catalog
+    assert scene.chore("prune")["frozen"] == 0
+
+
+def test_a_frozen_module_that_is_forgotten_and_comes_back_is_not_frozen(scene: Scene) -> None:
+    for _ in range(3):
+        scene.pull()
+    scene.pull(files={path: Content(b"other") for path in list(FILES)[:20]})
+    assert scene.chore("prune")["frozen"] == 1
+    scene.chore("forget", host="web1", module="")
+    for _ in range(6):
+        scene.pull()
+    assert scene.chore("prune")["frozen"] == 0
+    assert scene.left() == [8, 9, 10]
 
 
 def test_a_module_whose_contents_change_freezes_although_its_size_stays(scene: Scene) -> None:
