@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final, NamedTuple
@@ -21,8 +21,8 @@ _WINDOWS: Final = """
         module_id INTEGER NOT NULL, previous INTEGER NOT NULL, sequence INTEGER NOT NULL
     )
 """
-# What the later one has and the earlier one had not, or not so. The first snapshot of a module is no change, so what
-# is there since then (1) is left out, as it is of the index.
+# What the later one has and the earlier one had not, or not so; without a kind it is the same again. The first snapshot
+# of a module is no change, so what is there since then (1) is left out, as it is of the index.
 _BEGUN: Final = f"""
     SELECT window.rowid, new.path, {states.CHANGE} AS kind
     FROM temp.windows AS window CROSS JOIN versions AS new INDEXED BY versions_begun
@@ -31,16 +31,13 @@ _BEGUN: Final = f"""
     LEFT JOIN versions AS old
         ON old.module_id = window.module_id AND old.path = new.path AND old.from_seq <= window.previous
        AND (old.until_seq IS NULL OR old.until_seq > window.previous)
-    WHERE kind IS NOT NULL
 """  # noqa: S608 - constants
+# What the earlier one has and the later one not, or not so: it is gone unless it is among those above. The index alone
+# answers it; to look for what came after each would take as long as all the rest.
 _ENDED: Final = """
     SELECT window.rowid, old.path FROM temp.windows AS window CROSS JOIN versions AS old INDEXED BY versions_ended
         ON old.module_id = window.module_id AND old.until_seq > window.previous AND old.until_seq <= window.sequence
        AND old.from_seq <= window.previous
-    WHERE NOT EXISTS (
-        SELECT 1 FROM versions AS new
-        WHERE new.module_id = window.module_id AND new.path = old.path AND new.from_seq <= window.sequence
-          AND new.from_seq > window.previous AND (new.until_seq IS NULL OR new.until_seq > window.sequence))
 """
 _RECENT: Final = """
     SELECT one.module_id, hosts.name, modules.name,
@@ -116,7 +113,7 @@ class Changing:
             if not chosen or before == after:
                 return []
             window = (chosen[0].id, min(before, after), max(before, after))
-            found = [change for _, change in _read(raw, [window])]
+            found = _read(raw, [window]).get(1, [])
         if after < before:
             found = [PathChange(change.path, _REVERSE.get(change.kind, change.kind)) for change in found]
         return sorted(found, key=lambda change: order(change.path))
@@ -134,11 +131,9 @@ class Changing:
             recent = [row for row in raw.execute(_RECENT, (since,)) if scope.matches(row[1], row[2], host, module)]
             for start in range(0, len(recent), _STEP):
                 batch = recent[start : start + _STEP]
-                changed: dict[int, list[PathChange]] = defaultdict(list)
                 # One without a snapshot before it makes a window that holds nothing, so that numbers stay those here.
-                for number, change in _read(raw, [(row[0], row[3] or row[4], row[4]) for row in batch]):
-                    changed[number].append(change)
-                    count += 1
+                changed = _read(raw, [(row[0], row[3] or row[4], row[4]) for row in batch])
+                count += sum(map(len, changed.values()))
                 for number, (_, host_name, module_name, previous, *moment, entries) in enumerate(batch, 1):
                     if number in changed or previous is None:
                         paths = tuple(sorted(changed.get(number, ())))
@@ -152,15 +147,21 @@ class Changing:
 _REVERSE: Final[dict[Kind, Kind]] = {"added": "removed", "removed": "added"}
 
 
-def _read(raw: sqlite3.Connection, windows: Iterable[tuple[int, int, int]]) -> Iterator[tuple[int, PathChange]]:
-    """The changes of windows (module, previous, sequence), each with its window's place among them, from 1."""
+def _read(raw: sqlite3.Connection, windows: Iterable[tuple[int, int, int]]) -> dict[int, list[PathChange]]:
+    """The changes of windows (module, previous, sequence), by the window's place among them, from 1."""
     raw.execute(_WINDOWS)
     raw.execute("DELETE FROM temp.windows")
     raw.executemany("INSERT INTO temp.windows VALUES (?, ?, ?)", windows)
+    changed: dict[int, list[PathChange]] = defaultdict(list)
+    begun: dict[int, set[bytes]] = defaultdict(set)
     for number, path, kind in raw.execute(_BEGUN):
-        yield number, PathChange(path, kind)
+        begun[number].add(path)
+        if kind is not None:
+            changed[number].append(PathChange(path, kind))
     for number, path in raw.execute(_ENDED):
-        yield number, PathChange(path, "removed")
+        if path not in begun[number]:
+            changed[number].append(PathChange(path, "removed"))
+    return changed
 
 
 def grouped(snapshots: Iterable[SnapshotChanges]) -> list[ChangeGroup]:
@@ -175,7 +176,8 @@ def grouped(snapshots: Iterable[SnapshotChanges]) -> list[ChangeGroup]:
         for key in keys:
             hosts[key][one.host] = None
             begin, end = times.get(key, (time, time))
-            times[key] = (min(begin, time), max(end, time))
+            if not begin < time < end:
+                times[key] = (min(begin, time), max(end, time))
     together: dict[tuple[str, bool, tuple[str, ...]], list[tuple[str, Kind | None, bytes]]] = defaultdict(list)
     for key, names in hosts.items():
         together[key[0], key[1] is None, tuple(sorted(names))].append(key)

@@ -171,14 +171,15 @@ def _unequal_paths(raw: sqlite3.Connection, chosen: Sequence[Place], strict: boo
     others: dict[bytes, dict[int, State | None]] = defaultdict(dict)
     beyond: Counter[int] = Counter()
     for place, path, known, *state in raw.execute(_UNEQUAL, (strict,)):
-        others[path][place] = State(*state)
+        others[path][place] = State._make(state)
         beyond[place] += not known
     for one in chosen:
         if _entries(raw, one) - beyond[one.id] != len(reference):
-            names = {path for (path,) in raw.execute(_NAMES, (one.id, one.newest))}
-            for path in reference.keys() - names:
+            there = {path for (path,) in raw.execute(_NAMES, (one.id, one.newest))}
+            for path in reference.keys() - there:
                 others[path][one.id] = None
-    return [_unequal(path, reference.get(path), different, chosen, strict) for path, different in others.items()]
+    names = {place.id: place.host for place in chosen}
+    return [_unequal(path, reference.get(path), different, names, strict) for path, different in others.items()]
 
 
 def _entries(raw: sqlite3.Connection, place: Place) -> int:
@@ -190,15 +191,18 @@ def _unequal(
     path: bytes,
     reference: State | None,
     different: Mapping[int, State | None],
-    chosen: Sequence[Place],
+    names: Mapping[int, str],
     strict: bool,
 ) -> UnequalPath:
+    # The first one is never among those that differ from it, and none of these is like it.
+    alike = _key(reference, strict)
     hosts: dict[Key, list[str]] = defaultdict(list)
-    first: dict[Key, State | None] = {}
-    for place in chosen:
-        state = different.get(place.id, reference)
+    hosts[alike] = [host for place, host in names.items() if place not in different]
+    first: dict[Key, State | None] = {alike: reference}
+    for place in filter(different.__contains__, names):
+        state = different[place]
         key = _key(state, strict)
-        hosts[key].append(place.host)
+        hosts[key].append(names[place])
         first.setdefault(key, state)
     ranked = sorted(hosts, key=lambda key: (-len(hosts[key]), key is None, hosts[key]))
     return UnequalPath(path, tuple(Variant(first[key], tuple(hosts[key])) for key in ranked))
