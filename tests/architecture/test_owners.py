@@ -76,7 +76,7 @@ OWNERS = {
         COLLECTOR + "drill.ports",
         COLLECTOR + "pull.landlock",
         COLLECTOR + "store.beneath",
-        COLLECTOR + "store.objects",
+        COLLECTOR + "store.placing",
     },
     "asyncio": set(),
     "multiprocessing": set(),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import sqlite3
 import subprocess
 import tarfile
 import zipfile
@@ -14,6 +16,8 @@ from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.errors import StoreDamaged
 from pyrsyncbackup_collector.mount.content import Contents
 from pyrsyncbackup_collector.store import mirror
+from pyrsyncbackup_collector.store.chunks import ChunkList
+from pyrsyncbackup_collector.store.objects import ObjectStore
 from pyrsyncbackup_collector.store.restore_report import Reason
 from pyrsyncbackup_collector.store.snapshot import Snapshot
 
@@ -113,6 +117,70 @@ def test_with_a_damaged_chunk_it_is_left_out_and_named(
     assert "no sound content in the store" in said
     assert "Traceback" not in said
     assert found == REST, "nothing wrong is written"
+
+
+def kept_as_one(scene: Scene) -> None:
+    ingest(scene, ObjectStore(scene.vault.store.path / "objects"), CHANGED)
+
+
+def cut_otherwise(scene: Scene) -> None:
+    """In pieces of one size, known to the catalog; and a second list of another content, which it takes for this."""
+    for content in (TEXT, CHANGED):
+        pieces = [content[at : at + MIB - 1000] for at in range(0, len(content), MIB - 1000)]
+        chunks = ChunkList()
+        for piece in pieces:
+            chunks.append(bytes.fromhex(ingest(scene, scene.vault.store.objects, piece)), len(piece))
+        name = ingest(scene, scene.vault.store.objects, chunks.encode())
+        with contextlib.closing(sqlite3.connect(scene.vault.catalog_path)) as raw, raw:
+            values = bytes.fromhex(scene.entry.sha256), bytes.fromhex(name)
+            raw.execute("INSERT INTO lists (content, list) VALUES (?, ?)", values)
+
+
+def ingest(scene: Scene, objects: ObjectStore, content: bytes) -> str:
+    path = scene.folder / "content"
+    path.write_bytes(content)
+    with path.open("rb") as file:
+        return objects.ingest(file.fileno(), 1 << 30).sha256
+
+
+SPARES: dict[str, Callable[[Scene], None]] = {"one object": kept_as_one, "another list": cut_otherwise}
+
+
+@pytest.mark.parametrize("spare", SPARES)
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_damaged_one_that_is_there_once_more_is_restored_from_that(
+    scene: Scene, capsys: pytest.CaptureFixture[str], way: str, damage: str, spare: str
+) -> None:
+    SPARES[spare](scene)
+    DAMAGES[damage](scene)
+    code, _, found = WAYS[way](scene, capsys)
+    assert (code, found) == (0, ALL)
+
+
+@pytest.mark.parametrize("spare", SPARES)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_one_that_is_there_once_more_is_read_anywhere(
+    scene: Scene, capsys: pytest.CaptureFixture[str], damage: str, spare: str
+) -> None:
+    SPARES[spare](scene)
+    DAMAGES[damage](scene)
+    assert scene.vault.say(capsys, "cat", "web1/etc", "etc/big").out.encode() == CHANGED
+    objects = scene.vault.store.objects
+    objects.other_lists = scene.vault.catalog.lists_of
+    with contextlib.closing(Contents(objects).open(scene.entry)) as content:
+        for _ in range(50):
+            offset, size = CHANCE.randrange(len(CHANGED) + 10), CHANCE.randrange(300_000)
+            assert content.read(offset, size) == CHANGED[offset : offset + size]
+
+
+def test_a_spare_that_is_damaged_too_is_not_believed(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    kept_as_one(scene)
+    flip(scene.vault.store.objects.place(scene.entry.sha256))
+    scene.object(1).unlink()
+    code, said, found = to_directory(scene, capsys)
+    assert (code, found) == (13, REST)
+    assert scene.chunks[1].sha256 in said, "the first damage is the one that is named"
 
 
 def test_cat_and_diff_show_it(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:

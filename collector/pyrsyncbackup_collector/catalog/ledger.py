@@ -160,6 +160,12 @@ class LedgerTables:
                     lists[digest] = row[0].hex()
         return lists
 
+    def lists_of(self, digest: str) -> list[str]:
+        """The digests of all lists of chunks that there are of one content, whether they are sound or not."""
+        with self._database.reading() as raw:
+            rows = raw.execute("SELECT list FROM lists WHERE content = ?", (bytes.fromhex(digest),)).fetchall()
+        return [row[0].hex() for row in rows]
+
     def commit(
         self,
         run: str,

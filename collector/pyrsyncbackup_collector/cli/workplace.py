@@ -18,6 +18,7 @@ from pyrsyncbackup_collector.cli import amounts
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.config import Config, CopyConfig, Policy
 from pyrsyncbackup_collector.errors import (
+    BackupError,
     ConfigError,
     NotFound,
     RestoreError,
@@ -205,7 +206,18 @@ class Workplace:
                 yield copy
             return
         with Store.open(self.config.store, lock=lock, signer=signer) as store:
+            store.objects.other_lists = partial(self._lists_of, store.id)
             yield store
+
+    def _lists_of(self, store: str, digest: str) -> list[str]:
+        """What the catalog knows of a content that is damaged; nothing where it cannot be asked."""
+        from pyrsyncbackup_collector.catalog import Catalog
+
+        try:
+            with Catalog.open(self.config.catalog, store) as catalog:
+                return catalog.lists_of(digest)
+        except BackupError:
+            return []
 
     @contextmanager
     def connections(self) -> Iterator[Connections]:

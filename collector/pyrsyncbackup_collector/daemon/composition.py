@@ -71,6 +71,7 @@ def opened(config: Config, *, clock: Clock | None = None, verify: bool = False) 
         store = stack.enter_context(Store.open(config.store, lock=True, signer=signer, clock=clock))
         _tell(store.reconcile())
         catalog = stack.enter_context(Catalog.open(config.catalog, store.id, clock=clock, verify=verify))
+        store.objects.other_lists = catalog.lists_of
         for snapshot in catalog.check_against(store):
             logs.get().warning(
                 "snapshot added to the catalog", host=snapshot.host, module=snapshot.module, snapshot=snapshot.name

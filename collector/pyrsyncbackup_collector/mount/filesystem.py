@@ -289,7 +289,7 @@ def mount(
 
 def _remedy(why: str) -> str:
     if "/dev/fuse" in why:
-        return "`modprobe fuse` where it is not there; users other than root need it with mode 0666: `chmod 0666 /dev/fuse`"
+        return "`modprobe fuse` where it is not there; other users than root need mode 0666: `chmod 0666 /dev/fuse`"
     if "allow_other" in why:
         return "write the line `user_allow_other` into /etc/fuse.conf, or leave --allow-other out"
     return "users other than root need fusermount3 (package fuse3), and a directory of their own"

@@ -131,6 +131,12 @@ class Whole(io.RawIOBase):
         self._rest = self._rest[size:]
         return size
 
+    def so_far(self) -> tuple[int, str]:
+        """How many bytes were handed out when StoreDamaged was raised, and their SHA-256."""
+        if self._hashing is not None:
+            self._hashing.result()
+        return self._chunks.start(min(self._number + 1, len(self._chunks))), self._digest.hexdigest()
+
     def close(self) -> None:
         """Forget the chunk that was read ahead."""
         self._ahead = None

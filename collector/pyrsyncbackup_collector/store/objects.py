@@ -4,14 +4,12 @@ Decides how an object comes to lie in the store and how it is read back. Which o
 the catalog's.
 """
 
-# ruff: noqa: PTH104, PTH108, PTH110, PTH116, PTH208
+# ruff: noqa: PTH108, PTH110, PTH116, PTH208
 # Names are strings here: making a Path costs as much as the system call it is for
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import hashlib
 import io
 import os
@@ -20,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -35,7 +34,9 @@ from pyrsyncbackup_collector.store.faults import translate, translated
 from pyrsyncbackup_collector.store.gate import Gate
 from pyrsyncbackup_collector.store.layout import OBJECTS, TEMPORARY, make_directory, write_all
 from pyrsyncbackup_collector.store.object_file import damaged, opened, read_all
+from pyrsyncbackup_collector.store.placing import rename, syncfs
 from pyrsyncbackup_collector.store.removals import Removals
+from pyrsyncbackup_collector.store.spare import SeekableOrSpare, WholeOrSpare, spares_of
 
 # Up to here a content is read, hashed and compressed in one piece each: fewer calls, and no frame buffers.
 WHOLE: Final = 1 << 20
@@ -95,6 +96,8 @@ class ObjectStore:
         self._marked = False
         self._hashers: ThreadPoolExecutor | None = None
         self._hashers_lock = threading.Lock()
+        # Says of a content in chunks which lists of it there are, for where one is damaged.
+        self.other_lists: Callable[[str], Iterable[str]] = lambda _: ()
         # Closed for what is being removed.
         self.gate = Gate()
         self.removals = Removals(path)
@@ -286,13 +289,20 @@ class ObjectStore:
         with the last byte, unless something was left out. With `whole`, for those who believe nothing before the end of
         the stream, it is verified as a whole alone, which takes half the time, and one cannot seek.
         """
-        if entry.chunks:
-            chunks = self.chunks_of(entry)
-            if whole:
-                return io.BufferedReader(Whole(chunks, entry.sha256, self.read, self._pool()), _MAX_READ)
-            return io.BufferedReader(Assembled(chunks, entry.sha256, self.read, self._pool()), _MAX_READ)
         # What was changing may have the size of another moment; its digest is of what was kept.
-        return self.open(entry.sha256, None if entry.changing else entry.size)
+        one = partial(self.open, entry.sha256, None if entry.changing else entry.size)
+        if not entry.chunks:
+            return one()
+        spares = spares_of(entry, one, self.other_lists, self._whole)
+        if whole:
+            return io.BufferedReader(WholeOrSpare(partial(self._whole, entry), spares), _MAX_READ)
+        return io.BufferedReader(SeekableOrSpare(partial(self._assembled, entry), spares), _MAX_READ)
+
+    def _whole(self, entry: Entry) -> Whole:
+        return Whole(self.chunks_of(entry), entry.sha256, self.read, self._pool())
+
+    def _assembled(self, entry: Entry) -> Assembled:
+        return Assembled(self.chunks_of(entry), entry.sha256, self.read, self._pool())
 
     def read_entry(self, entry: Entry) -> bytes:
         """The whole content of a file's entry, verified; for small ones."""
@@ -323,9 +333,7 @@ class ObjectStore:
         with translated(self.path):
             directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                if _syncfs(directory) != 0:
-                    number = ctypes.get_errno()
-                    raise OSError(number, os.strerror(number))
+                syncfs(directory)
             finally:
                 os.close(directory)
 
@@ -431,10 +439,10 @@ class ObjectStore:
         place = self._place(sha256)
         self.gate.wait(sha256)
         try:
-            _rename(draft, place)
+            rename(draft, place)
         except FileNotFoundError:
             make_directory(Path(place).parent)
-            _rename(draft, place)
+            rename(draft, place)
 
     def _pool(self) -> ThreadPoolExecutor:
         with self._hashers_lock:
@@ -496,32 +504,3 @@ class _Verifying(io.RawIOBase):
 
 def _changed(size: int, done: int) -> StoreError:
     return StoreError(f"a file changed while it was made an object: {size} bytes, then {done} or more")
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_HERE: Final = -100
-_NO_REPLACE: Final = 1
-
-
-def _rename(draft: str, place: str) -> None:
-    """Put `draft` at `place`; where a file lies already, only once the draft is durable.
-
-    That file may be one that another pull wrote, synced and recorded just now: what takes its place must survive a
-    power loss as it would have.
-    """
-    if _libc.renameat2(_HERE, os.fsencode(draft), _HERE, os.fsencode(place), _NO_REPLACE) == 0:
-        return
-    number = ctypes.get_errno()
-    if number == errno.ENOENT:
-        raise FileNotFoundError(number, os.strerror(number), place)
-    # It is there, or this file system cannot tell, or whatever else: the plain call says so.
-    file = os.open(draft, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-    os.rename(draft, place)
-
-
-def _syncfs(directory: int) -> int:
-    return int(_libc.syncfs(ctypes.c_int(directory)))
