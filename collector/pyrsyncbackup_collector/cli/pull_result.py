@@ -100,7 +100,11 @@ def _done(run: RunView) -> str:
     changes = [f"{amounts.number(counters[key])} {word}" for key, word in words if counters.get(key)]
     sent = ""
     if files := counters.get("sent_files", 0):
-        sent = f"{amounts.counted(files, 'file')}, {amounts.size(counters.get('sent_bytes', 0))} sent, "
+        size = counters.get("sent_bytes", 0)
+        wire = counters.get("wire_bytes", 0) or size
+        # Where a large file changed a little, much less than all of it travels.
+        of, sent_bytes = (f" of {amounts.size(size)}", wire) if wire < size / 2 else ("", size)
+        sent = f"{amounts.counted(files, 'file')}{of}, {amounts.size(sent_bytes)} sent, "
     took = amounts.took(max(0.0, (run.end or run.begin) - run.begin))
     return f"{', '.join(changes)}{'; ' if changes else ''}{sent}{took}"
 

@@ -74,6 +74,12 @@ def test_a_result_is_one_line_where_there_is_room_and_two_where_not():
     assert narrow == ["web1/nginx  complete   000002-x", "  3 added; 2 files, 2.0 KiB sent, 400 ms"]
 
 
+def test_what_travelled_is_told_where_a_large_file_changed_a_little():
+    counted = run(modified=1, sent_files=1, sent_bytes=40 << 20, wire_bytes=31 << 10)
+    (line,) = pull_result.lines(Result("web1", "db", "complete", None, counted, "000002-x"), 8, 200)
+    assert line.plain.endswith("1 modified; 1 file of 40.0 MiB, 31.0 KiB sent, 400 ms")
+
+
 def test_a_failed_result_has_cause_and_next_step_with_nothing_that_moves_the_cursor():
     lines = [line.plain for line in pull_result.lines(failed("HookFailed", "said \x1b[2J", "look\n"), 10, 80)]
     assert lines == ["web1/nginx  failed   ", "  said \\x1b[2J", "  next: look\\n"]
