@@ -54,6 +54,15 @@ def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     return run_one
 
 
+@pytest.fixture
+def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Estate]:
+    """A store and catalog that commands find, without anything in it."""
+    (tmp_path / "collector.toml").write_text('store = "store"\ncatalog = "catalog.sqlite"\n')
+    monkeypatch.setenv("PYRSYNCBACKUP_CONFIG", str(tmp_path / "collector.toml"))
+    with closing(Estate(tmp_path)) as estate:
+        yield estate
+
+
 def ask(run: Run, *arguments: str, code: int = 0) -> Any:
     done = run(*arguments, "--json")
     assert done[0] == code, done
@@ -153,6 +162,47 @@ def test_compare_tells_who_differs_and_since_when(run: Run) -> None:
     assert "missing on web03" in out
     assert len(ask(run, "compare", "nginx", "--limit", "1")["paths"]) == 1
     assert "nginx is the same on 2 hosts" in run("compare", "nginx", "--hosts", "web0[12]")[1]
+    assert "only web01 has nginx: nothing to compare" in run("compare", "nginx", "--hosts", "web01")[1]
+    assert "web01 and web07 differ since" in run("compare", "nginx", "/etc/nginx/nginx.conf", "--hosts", "web0[17]")[1]
+
+
+def test_compare_looks_into_a_directory(run: Run) -> None:
+    _, out, _ = run("compare", "nginx", "/etc/nginx")
+    assert out.startswith("/etc/nginx of nginx on 20 hosts: 3 paths not the same everywhere\n")
+    assert run("compare", "nginx", "/")[1] == run("compare", "nginx")[1]
+    told = ask(run, "compare", "nginx", "/etc/nginx", "--limit", "1")
+    assert (len(told["groups"]), len(told["paths"]), told["more"]) == (1, 1, 2)
+
+
+def test_compare_finds_no_majority_where_all_differ(odd: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(1, 5):
+        odd.pull(f"web{number}", "etc", {b"etc/hostname": Content(b"web%d\n" % number)})
+    assert cli.run(["compare", "etc", "/etc/hostname"]) == 0
+    assert capsys.readouterr().out.startswith("/etc/hostname: no two of 4 hosts are alike\n")
+
+
+def test_history_tells_links_and_types(odd: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    odd.pull("web1", "etc", {b"etc/a": Content(b"x"), b"etc/b": Content(b"x")})
+    odd.pull("web1", "etc", {b"etc/a": None, b"etc/c": Content(b"c")})
+    odd.pull("web1", "etc", {b"etc/a/inside": Content(b"x")})
+    assert cli.run(["history", "web1/etc", "/etc/a"]) == 0
+    shown = [
+        line.split("  ")[-1].strip() for line in capsys.readouterr().out.splitlines()[2:] if "snapshot" not in line
+    ]
+    assert shown == ["added again", "not there", "first seen"]
+    assert cli.run(["history", "web1/etc", "/etc/c"]) == 0
+    assert capsys.readouterr().out.splitlines()[2].endswith("  added")
+
+
+def test_changes_of_one_path_at_different_times_are_told_apart(odd: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    now = time.time()
+    for host, days in (("web1", 9), ("web2", 8.5), ("web3", 2)):
+        odd.pull(host, "nginx", {CONF: Content(b"a")}, time=now - 30 * DAY)
+        odd.pull(host, "nginx", {CONF: Content(b"b")}, time=now - days * DAY)
+    assert cli.run(["changes", "--since", "20d"]) == 0
+    out = capsys.readouterr().out
+    assert "nginx on 2 hosts: web1, web2\n" in out
+    assert "  web3/nginx\n" in out
 
 
 def test_diff_with_one_reference_is_against_the_snapshot_before(run: Run, folder: Path) -> None:
@@ -174,15 +224,6 @@ def test_diff_with_one_reference_is_against_the_snapshot_before(run: Run, folder
     (folder / "catalog.sqlite").unlink()
     assert ask(run, "diff", "web07/nginx", "--name-only") == {"paths": [{"path": "etc/nginx/nginx.conf"}]}
     assert run("diff", "web07/nginx", "--name-only")[1] == "/etc/nginx/nginx.conf\n"
-
-
-@pytest.fixture
-def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Estate]:
-    """A store and catalog that commands find, without anything in it."""
-    (tmp_path / "collector.toml").write_text('store = "store"\ncatalog = "catalog.sqlite"\n')
-    monkeypatch.setenv("PYRSYNCBACKUP_CONFIG", str(tmp_path / "collector.toml"))
-    with closing(Estate(tmp_path)) as estate:
-        yield estate
 
 
 def test_lines_of_a_text_stay_as_they_are_and_names_are_escaped_once(
@@ -207,7 +248,11 @@ def test_lines_of_a_text_stay_as_they_are_and_names_are_escaped_once(
         (("history", "web01/etc", "/x"), 4, "no module with snapshots matches web01/etc"),
         (("history", "web01/nginx", "/nowhere"), 4, "no snapshot of web01/nginx has /nowhere"),
         (("changes", "db*"), 4, "no module with snapshots matches db*/*"),
+        (("history", "web*/nginx", "/x"), 2, "may be many modules"),
         (("changes", "--since", "yesterday"), 2, "is no moment"),
+        (("changes", "--since", "2999-01-01"), 2, "is still to come"),
+        (("compare", "web01/nginx"), 2, "write nginx, and the hosts with --hosts"),
+        (("compare", "nginx", "/etc/nginx", "--diff"), 2, "/etc/nginx is a directory"),
         (("diff", "web01/nginx", "/nowhere"), 4, "/nowhere is not in web01/nginx@000002-"),
         (("find", "[z-a]"), 2, "is no pattern"),
         (("find", ""), 2, "the pattern is empty"),

@@ -6,7 +6,6 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Final, NamedTuple
 
 from pyrsyncbackup_collector.catalog import scope, states
@@ -49,6 +48,8 @@ _RECENT: Final = """
 """
 # Changes read before the rest is left out: some 100 MB, and more than anybody reads.
 MOST: Final = 200_000
+# Seconds between two changes of a path from which on they are told apart: a rollout in stages goes on within a day.
+APART: Final = 86_400.0
 # Windows looked at together, newest first, until there are enough changes.
 _STEP: Final = 2_000
 
@@ -164,33 +165,48 @@ def _read(raw: sqlite3.Connection, windows: Iterable[tuple[int, int, int]]) -> d
     return changed
 
 
+_Key = tuple[str, Kind | None, bytes]
+
+
+@dataclass(slots=True)
+class _Event:
+    """One change of one path on some hosts, with less than APART from each to the next."""
+
+    key: _Key
+    begin: float
+    end: float
+    hosts: dict[str, None]
+
+
 def grouped(snapshots: Iterable[SnapshotChanges]) -> list[ChangeGroup]:
-    """The changes of many hosts, paths together that changed alike on the same hosts; newest first."""
-    hosts: dict[tuple[str, Kind | None, bytes], dict[str, None]] = defaultdict(dict)
-    times: dict[tuple[str, Kind | None, bytes], tuple[float, float]] = {}
-    for one in snapshots:
-        keys: list[tuple[str, Kind | None, bytes]] = [(one.module, change.kind, change.path) for change in one.changes]
+    """The changes of many hosts, newest first: paths together that changed alike on the same hosts at one time."""
+    latest: dict[_Key, _Event] = {}
+    events: list[_Event] = []
+    for one in sorted(snapshots, key=lambda one: one.snapshot.time):
+        keys: list[_Key] = [(one.module, change.kind, change.path) for change in one.changes]
         if one.first:
             keys = [(one.module, None, b"")]
         time = one.snapshot.time
         for key in keys:
-            hosts[key][one.host] = None
-            begin, end = times.get(key, (time, time))
-            if not begin < time < end:
-                times[key] = (min(begin, time), max(end, time))
-    together: dict[tuple[str, bool, tuple[str, ...]], list[tuple[str, Kind | None, bytes]]] = defaultdict(list)
-    for key, names in hosts.items():
-        together[key[0], key[1] is None, tuple(sorted(names))].append(key)
-    groups = [_group(names, keys, times) for (_, _, names), keys in together.items()]
+            event = latest.get(key)
+            if event is None or time - event.end > APART:
+                event = latest[key] = _Event(key, time, time, {})
+                events.append(event)
+            event.end = time
+            event.hosts[one.host] = None
+    together: dict[tuple[str, bool, tuple[str, ...]], list[list[_Event]]] = defaultdict(list)
+    for event in events:
+        same = together[event.key[0], event.key[1] is None, tuple(sorted(event.hosts))]
+        if not same or event.begin - same[-1][-1].end > APART:
+            same.append([])
+        same[-1].append(event)
+    groups = [_group(names, each) for (_, _, names), same in together.items() for each in same]
     return sorted(groups, key=lambda group: (-group.end, group.module, group.hosts))
 
 
-def _group(
-    hosts: tuple[str, ...],
-    keys: list[tuple[str, Kind | None, bytes]],
-    times: dict[tuple[str, Kind | None, bytes], tuple[float, float]],
-) -> ChangeGroup:
-    changes = sorted((PathChange(path, kind) for _, kind, path in keys if kind), key=lambda one: order(one.path))
-    spans = [times[key] for key in keys]
-    begin, end = min(map(itemgetter(0), spans)), max(map(itemgetter(1), spans))
-    return ChangeGroup(keys[0][0], hosts, tuple(changes), keys[0][1] is None, begin, end)
+def _group(hosts: tuple[str, ...], events: list[_Event]) -> ChangeGroup:
+    module, kind, _ = events[0].key
+    paths = {PathChange(path, kind) for _, kind, path in (event.key for event in events) if kind}
+    changes = sorted(paths, key=lambda one: order(one.path))
+    begin, end = min(event.begin for event in events), max(event.end for event in events)
+    return ChangeGroup(module, hosts, tuple(changes), kind is None, begin, end)

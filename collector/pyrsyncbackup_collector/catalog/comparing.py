@@ -147,12 +147,23 @@ class Comparing:
         return PathComparison(path, len(members), tuple(_groups(members, strict)))
 
     def compare_module(
-        self, module: str, host: str | None = None, *, strict: bool = False, limit: int | None = None
+        self,
+        module: str,
+        host: str | None = None,
+        *,
+        below: bytes = b"",
+        strict: bool = False,
+        limit: int | None = None,
     ) -> ModuleComparison:
-        """The paths of a module that are not the same on all hosts, `limit` of them. Reads all its paths."""
+        """The paths of a module that are not the same on all hosts, `limit` of them. Reads all its paths.
+
+        With `below` only this path and what is below it.
+        """
         with self._database.reading() as raw:
             chosen = scope.places(raw, host, module)
             found = _unequal_paths(raw, chosen, strict) if len(chosen) > 1 else []
+        if below:
+            found = [one for one in found if one.path == below or one.path.startswith(below + b"/")]
         found.sort(key=lambda one: (one.outliers, order(one.path)))
         shown = found if limit is None else found[:limit]
         return ModuleComparison(tuple(place.host for place in chosen), tuple(shown), len(found) - len(shown))

@@ -23,6 +23,7 @@ from pyrsyncbackup_collector.cli.marks import MARKS, WORDS
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.clock import SystemClock
+from pyrsyncbackup_collector.errors import UsageError
 from pyrsyncbackup_collector.store.reference import parse_since
 
 _SHOWN = 20
@@ -44,7 +45,10 @@ def changes(
     Paths that changed alike on the same hosts are told together, once. HOST and MODULE may have wildcards.
     """
     place = Workplace.load(config)
-    begin = parse_since(since, SystemClock().now())
+    now = SystemClock().now()
+    begin = parse_since(since, now)
+    if begin > now:
+        raise UsageError(f"{since!r} is still to come", "write an age (1d, 12h) or a time that has been")
     host, _, module = (which or "").partition("/")
     with place.catalog() as catalog:
         fleetwide.must_match(place, catalog, host or None, module or None)

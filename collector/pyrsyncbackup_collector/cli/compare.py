@@ -18,7 +18,7 @@ from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOpt
 from pyrsyncbackup_collector.cli.screen import Column
 from pyrsyncbackup_collector.cli.snapshots import stored_path
 from pyrsyncbackup_collector.cli.workplace import Workplace
-from pyrsyncbackup_collector.entry import FILE, Entry, printable
+from pyrsyncbackup_collector.entry import DIRECTORY, FILE, Entry, printable
 from pyrsyncbackup_collector.errors import NotFound, UsageError
 from pyrsyncbackup_collector.store.store import Store
 
@@ -42,25 +42,39 @@ def compare(
 ) -> None:
     """Compare what hosts have now: which share a version of PATH, who differs, and since when.
 
-    Without PATH: the paths of MODULE that are not the same on all hosts, those with the fewest outliers first.
+    Without PATH, and for a directory: the paths of MODULE, or below PATH, that are not the same on all hosts, those
+    with the fewest outliers first.
     """
     if lines and path is None:
         raise UsageError("--diff needs a PATH", "`pyrsyncbackup compare MODULE` shows which paths differ")
+    if "/" in module:
+        name = printable(module.partition("/")[2])
+        raise UsageError(f"{printable(module)!r} is no name of a module", f"write {name}, and the hosts with --hosts")
     place = Workplace.load(config)
     with place.catalog() as catalog, place.store() as store:
         fleetwide.must_match(place, catalog, hosts, module)
-        if path is None:
+        wanted = stored_path(path or "")
+        if not wanted:
             whole = catalog.compare_module(module, hosts, strict=strict, limit=fleetwide.bound(limit))
             (_module_json if as_json else _show_module)(module, whole)
             return
-        found = catalog.compare_path(module, stored_path(path), hosts, strict=strict)
+        found = catalog.compare_path(module, wanted, hosts, strict=strict)
         if all(group.state is None for group in found.groups):
             raise NotFound(
                 f"none of {amounts.counted(found.hosts, 'host')} has /{printable(found.path)} in {module} now",
-                f"`pyrsyncbackup find {printable(found.path.rpartition(b'/')[2])}` looks for it everywhere",
+                f"`pyrsyncbackup find {fleetwide.typed(found.path.rpartition(b'/')[2])}` looks for it everywhere",
             )
+        inside = None
+        if all(group.state is None or group.state.type == DIRECTORY for group in found.groups):
+            if lines:
+                raise UsageError(f"/{printable(found.path)} is a directory", "--diff needs the path of a file")
+            bound = fleetwide.bound(limit)
+            inside = catalog.compare_module(module, hosts, below=found.path, strict=strict, limit=bound)
         if as_json:
-            _path_json(module, found)
+            _path_json(module, found, inside)
+            return
+        if inside is not None:
+            _show_module(module, inside, found.path)
             return
         _show_path(found, limit)
         if lines:
@@ -77,8 +91,12 @@ def _show_path(found: PathComparison, limit: int) -> None:
 
 def _verdict(found: PathComparison) -> str:
     majority, *others = found.groups
+    if found.hosts == 1:
+        return f"only {majority.members[0].host} is there to compare"
     if not others:
         return f"the same on {amounts.counted(found.hosts, 'host')}"
+    if len(majority.members) == 1 and found.hosts > 2:
+        return f"no two of {amounts.counted(found.hosts, 'host')} are alike"
     alike = f"{amounts.number(len(majority.members))} of {amounts.counted(found.hosts, 'host')} are alike"
     if majority.state is None:
         alike = f"{amounts.number(len(majority.members))} of {amounts.counted(found.hosts, 'host')} do not have it"
@@ -86,8 +104,10 @@ def _verdict(found: PathComparison) -> str:
         (member, since) for group in others for member, since in zip(group.members, group.differs_since, strict=True)
     ]
     names = fleetwide.few([member.host for member, _ in outliers])
-    verb = "differs" if len(outliers) == 1 else "differ"
-    return f"{alike}, {names} {verb} since {_day(min(since for _, since in outliers))}"
+    since = _day(min(since for _, since in outliers))
+    if found.hosts == 2:
+        return f"{majority.members[0].host} and {names} differ since {since}"
+    return f"{alike}, {names} {'differs' if len(outliers) == 1 else 'differ'} since {since}"
 
 
 def _row(group: Group) -> list[screen.Cell]:
@@ -128,13 +148,17 @@ def _entry(state: State) -> Entry:
     return Entry(type=state.type, size=state.size, sha256=digest, changing=bool(state.flags & CHANGING))
 
 
-def _show_module(module: str, found: ModuleComparison) -> None:
+def _show_module(module: str, found: ModuleComparison, below: bytes = b"") -> None:
     total = len(found.hosts)
+    what = f"/{printable(below)} of {module}" if below else module
+    if total == 1:
+        screen.say(f"only {found.hosts[0]} has {what}: nothing to compare", screen.TITLE)
+        return
     if not found.paths:
-        screen.say(f"{module} is the same on {amounts.counted(total, 'host')}", screen.TITLE)
+        screen.say(f"{what} is the same on {amounts.counted(total, 'host')}", screen.TITLE)
         return
     differing = amounts.counted(len(found.paths) + found.more, "path")
-    screen.say(f"{module} on {amounts.counted(total, 'host')}: {differing} not the same everywhere", screen.TITLE)
+    screen.say(f"{what} on {amounts.counted(total, 'host')}: {differing} not the same everywhere", screen.TITLE)
     columns = [Column("PATH", fold=True), Column("ALIKE", right=True), Column("OTHERS", fold=True)]
     screen.table(columns, [_unequal_row(one, total) for one in found.paths])
     fleetwide.more(found.more, "path")
@@ -155,7 +179,7 @@ def _others(variant: Variant) -> str:
     return ("missing on " if variant.state is None else "") + fleetwide.few(variant.hosts)
 
 
-def _path_json(module: str, found: PathComparison) -> None:
+def _path_json(module: str, found: PathComparison, inside: ModuleComparison | None) -> None:
     groups = [
         {
             **_state(group.state),
@@ -171,18 +195,22 @@ def _path_json(module: str, found: PathComparison) -> None:
         }
         for number, group in enumerate(found.groups)
     ]
-    screen.json({"module": module, **fleetwide.told_apart(found.path), "hosts": found.hosts, "groups": groups})
+    below = {} if inside is None else {"paths": _unequal_json(inside), "more": inside.more}
+    screen.json({"module": module, **fleetwide.told_apart(found.path), "hosts": found.hosts, "groups": groups, **below})
 
 
 def _module_json(module: str, found: ModuleComparison) -> None:
-    paths = [
+    screen.json({"module": module, "hosts": list(found.hosts), "paths": _unequal_json(found), "more": found.more})
+
+
+def _unequal_json(found: ModuleComparison) -> list[dict[str, object]]:
+    return [
         {
             **fleetwide.told_apart(one.path),
             "versions": [{**_state(variant.state), "hosts": list(variant.hosts)} for variant in one.variants],
         }
         for one in found.paths
     ]
-    screen.json({"module": module, "hosts": list(found.hosts), "paths": paths, "more": found.more})
 
 
 def _state(state: State | None) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -21,6 +22,7 @@ NOTHING: Final = 4
 # Digits of a digest that are shown: enough to tell contents apart at a glance.
 _DIGITS: Final = 12
 _NAMED: Final = 2
+_WILD: Final = frozenset("*?[")
 
 HostsOption = Annotated[
     str | None,
@@ -44,6 +46,8 @@ def bound(limit: int) -> int | None:
 def module_named(text: str) -> tuple[str, str]:
     """Split HOST/MODULE; raise UsageError."""
     host, _, module = text.partition("/")
+    if _WILD.intersection(text):
+        raise UsageError(f"{printable(text)!r} may be many modules", "name one; `compare` and `find` look at many")
     if not host or not module or "/" in module or "@" in module:
         raise UsageError(f"{printable(text)!r} does not name a module of a host", "write HOST/MODULE, as web1/etc")
     return host, module
@@ -53,7 +57,7 @@ def must_match(place: Workplace, catalog: Catalog, host: str | None, module: str
     """Raise NotFound where no module with snapshots has such names: silence would be taken for an answer."""
     if catalog.stored(host, module):
         return
-    if host and not set("*?[").intersection(host) and not catalog.stored(host):
+    if host and not _WILD.intersection(host) and not catalog.stored(host):
         # A host that is configured has no snapshots yet; any other is a slip of the pen.
         place.fleet.host(host)
         raise NotFound(
@@ -61,6 +65,12 @@ def must_match(place: Workplace, catalog: Catalog, host: str | None, module: str
         )
     names = "/".join(printable(name or "*") for name in (host, module))
     raise NotFound(f"no module with snapshots matches {names}", "`pyrsyncbackup snapshots` shows all that are there")
+
+
+def typed(name: bytes) -> str:
+    """A name as a word of a command for bash."""
+    shown = printable(name)
+    return shlex.quote(shown) if shown.encode() == name else "$'" + shown.replace("'", "\\'") + "'"
 
 
 def few(names: Collection[str], *, named: int = _NAMED) -> str:

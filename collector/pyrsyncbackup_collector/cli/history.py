@@ -15,7 +15,7 @@ from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.snapshots import stored_path
 from pyrsyncbackup_collector.cli.workplace import Workplace
-from pyrsyncbackup_collector.entry import FILE, printable
+from pyrsyncbackup_collector.entry import FILE, SYMLINK, printable
 from pyrsyncbackup_collector.errors import NotFound
 
 _SHOWN = 20
@@ -45,8 +45,9 @@ def history(
         if not versions:
             raise NotFound(
                 f"no snapshot of {host}/{name} has /{printable(wanted)}",
-                f"`pyrsyncbackup find {printable(wanted.rpartition(b'/')[2])}` looks for it on all hosts",
+                f"`pyrsyncbackup find {fleetwide.typed(wanted.rpartition(b'/')[2])}` looks for it on all hosts",
             )
+        oldest = catalog.snapshots(host, name)[0].sequence
         holders: Holders = defaultdict(list)
         for holder in catalog.holders(name, wanted):
             if holder.host != host:
@@ -58,11 +59,11 @@ def history(
         screen.json({"host": host, "module": name, **fleetwide.told_apart(wanted), "versions": documents})
         return
     screen.line(screen.text(f"{host}/{name} ", screen.TITLE), screen.text(b"/" + wanted, screen.TITLE))
-    _show(shown, versions, holders)
+    _show(shown, versions, holders, oldest)
     fleetwide.more(len(versions) - len(shown), "version")
 
 
-def _show(shown: Sequence[PathVersion], versions: Sequence[PathVersion], holders: Holders) -> None:
+def _show(shown: Sequence[PathVersion], versions: Sequence[PathVersion], holders: Holders, oldest: int) -> None:
     screen.say(f"{'FROM':<16}  {'UNTIL':<16}  {'SIZE':>8}  {'DIGEST':<12}  CHANGE", screen.TITLE)
     for number, version in enumerate(shown):
         before = versions[number + 1] if number + 1 < len(versions) else None
@@ -72,7 +73,7 @@ def _show(shown: Sequence[PathVersion], versions: Sequence[PathVersion], holders
         size = amounts.size(version.state.size) if version.state.type == FILE else version.state.type
         digest = fleetwide.short(version.sha256)
         moments = f"{amounts.local(version.first.time):<16}  {until:<16}  {size:>8}  {digest:<12}  "
-        screen.line(Text(moments), screen.text(_what(before, version)))
+        screen.line(Text(moments), screen.text(_what(before, version, oldest)))
         last = (
             "" if version.snapshots == 1 else f" to {version.last.sequence:06d} ({amounts.number(version.snapshots)})"
         )
@@ -81,12 +82,18 @@ def _show(shown: Sequence[PathVersion], versions: Sequence[PathVersion], holders
         screen.say(f"  snapshot {version.first.name}{last}{also}", screen.QUIET)
 
 
-def _what(before: PathVersion | None, version: PathVersion) -> str:
-    """What became different, in few words."""
-    if before is None or version.kind == "added":
-        return "added" if before is None else "added again"
+def _what(before: PathVersion | None, version: PathVersion, oldest: int) -> str:
+    """What became different, in few words; what the oldest snapshot has may have been there for long."""
+    if before is None:
+        return "first seen" if version.first.sequence == oldest else "added"
+    if version.kind == "added":
+        return "added again"
     old, new = before.state, version.state
-    words: list[str] = [] if version.kind == "metadata" else [version.kind]
+    if version.kind == "type":
+        return f"{old.type} -> {new.type}"
+    words: list[str] = []
+    if version.kind == "content":
+        words.append("target" if new.type == SYMLINK else "content")
     if old.mode != new.mode:
         words.append(f"mode {old.mode:04o} -> {new.mode:04o}")
     if old.access[1] != new.access[1]:
