@@ -93,10 +93,17 @@ def others_cannot_write(directory: int) -> bool:
     return status.st_uid in (0, os.geteuid()) and not status.st_mode & stat.S_IWOTH
 
 
-def enter(directory: int, name: bytes) -> tuple[int, bool]:
+def is_private(directory: int) -> bool:
+    """Whether nobody else gets to what is below it, whatever the modes there say."""
+    status = os.fstat(directory)
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o077
+
+
+def enter(directory: int, name: bytes, *, private: bool = False) -> tuple[int, bool]:
     """Make a directory with mode 0700, or take the one that is there; return it open, and whether it is new.
 
-    Raises FileExistsError where something else has the name, PermissionError where others may write to it.
+    Raises FileExistsError where something else has the name, PermissionError where others may write to it, unless it
+    is below a `private` one.
     """
     new = True
     try:
@@ -109,7 +116,7 @@ def enter(directory: int, name: bytes) -> tuple[int, bool]:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
         raise
-    if not others_cannot_write(fd):
+    if not private and not others_cannot_write(fd):
         os.close(fd)
         raise PermissionError(errno.EPERM, "others may write to this directory, which was there already")
     return fd, new

@@ -96,6 +96,8 @@ class _Restoration:
         self._rules = rules
         self._progress = progress
         self._temporary = beneath.temporary_name()
+        # As it is by default: a second run goes into what the first one gave to others, or opened to them.
+        self._private = beneath.is_private(target)
         lowest = Level(b"", target, gives_acls=beneath.inherits_acls(target))
         self._descent = Descent(lowest, self._leave)
         # Where much may be there already, most of what was read ahead would be for nothing.
@@ -206,7 +208,7 @@ class _Restoration:
             self._enter_directory(level, name, entry, ours=True)
 
     def _enter_directory(self, level: Level, name: bytes, entry: Entry, *, ours: bool) -> None:
-        fd, new = beneath.enter(level.fd, name)
+        fd, new = beneath.enter(level.fd, name, private=self._private)
         if new and level.gives_acls:
             beneath.drop_acls(fd)
         if not new and not ours:

@@ -40,12 +40,13 @@ def plan(entries: Iterable[Entry], target: Path, rules: Rules) -> Iterator[Plann
     descent = Descent(lowest)
     names = Names(lowest.fd)
     survey = Survey(rules, Traces() if fd is None else look(fd), names)
+    private = fd is not None and beneath.is_private(fd)
     try:
         for entry in entries:
             level, name = descent.at(entry.path)
             decision = _BELOW if level.fd == NOT_MADE else survey.decide(level, name, entry)
             if entry.type == DIRECTORY:
-                descent.enter(Level(entry.path, _below(level, name, decision)))
+                descent.enter(Level(entry.path, _below(level, name, decision, private)))
             if decision.action in (Action.MAKE, Action.REPLACE, Action.SAME):
                 names.add(entry)
             yield Planned(entry, decision)
@@ -59,7 +60,7 @@ def plan_archive(entries: Iterable[Entry], *, special: bool) -> Iterator[Planned
         yield Planned(entry, left_out(entry, special=special) or overwrite.MAKE)
 
 
-def _below(level: Level, name: bytes, decision: Decision) -> int:
+def _below(level: Level, name: bytes, decision: Decision, private: bool) -> int:
     """What is to be looked at for the entries below a directory."""
     if decision.action is Action.LEAVE_OUT or decision.reason is Reason.EXISTS:
         return NOT_MADE
@@ -69,7 +70,7 @@ def _below(level: Level, name: bytes, decision: Decision) -> int:
         fd = beneath.open_directory(level.fd, name)
     except OSError:
         return ABSENT
-    if beneath.others_cannot_write(fd):
+    if private or beneath.others_cannot_write(fd):
         return fd
     os.close(fd)
     return NOT_MADE

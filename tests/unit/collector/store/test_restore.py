@@ -13,8 +13,11 @@ from pyrsyncbackup_collector import entry
 from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.errors import Cancelled, NotFound, RestoreError, StoreDamaged
 from pyrsyncbackup_collector.store import unfinished
+from pyrsyncbackup_collector.store.overwrite import Action
 from pyrsyncbackup_collector.store.restore import restore
+from pyrsyncbackup_collector.store.restore_plan import plan
 from pyrsyncbackup_collector.store.restore_report import Reason, RestoreReport
+from pyrsyncbackup_collector.store.survey import Rules
 
 from tests.support import zoo
 from tests.support.tree import Contents, comparable, make, read
@@ -191,12 +194,27 @@ def test_a_target_that_others_control_is_refused(tmp_path: Path, contents: Conte
 
 
 def test_a_directory_in_the_target_that_others_control_is_left_alone(tmp_path: Path, contents: Contents) -> None:
+    tmp_path.chmod(0o755)
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared").chmod(0o777)
     report = restore([directory(b"shared"), file(contents, b"shared/file")], contents, tmp_path)
     assert names(tmp_path) == {"shared"}
     assert reasons(report) == {b"shared": Reason.FAILED, b"shared/file": Reason.BELOW}
     assert "others may write to this directory, which was there already" in report.lines()[0]
+
+
+def test_a_second_run_into_a_private_target_goes_into_what_the_first_one_opened(
+    tmp_path: Path, contents: Contents
+) -> None:
+    shared = make(b"tmp", entry.DIRECTORY, mode=0o1777, **ME)
+    entries = [shared, file(contents, b"tmp/a"), file(contents, b"tmp/b", b"other")]
+    target = tmp_path / "target"
+    restore(entries, contents, target)
+    (target / "tmp/b").unlink()
+    assert [one.decision.action for one in plan(entries, target, Rules())] == [Action.SAME, Action.SAME, Action.MAKE]
+    report = restore(entries, contents, target)
+    assert (target / "tmp/b").read_bytes() == b"other"
+    assert reasons(report) == {}
 
 
 # Hostile manifests
