@@ -76,31 +76,38 @@ def do(
     chore = CHORES.get(name)
     if chore is None:
         raise UsageError(f"this collector does not know how to {name}", "is the daemon of the same version?")
-    Reserve(config.store).lend(config.catalog.parent, REMOVAL if name in _REMOVING else PIECE)
-    run = parts.catalog.run_begin("", "", kind=name, trigger=trigger)
-    with logs.bind(run=run, chore=name):
-        if begun:
-            begun(run)
-        finished = Finished(run, FAILED, {}, BackupError("it was ended without a word"))
-        overdue = GivenUp(parts, run, "chore", given_up)
-        vigil = Vigil(name, config.limits.chore, parts.clock, overdue, grace)
-        try:
-            with cancel.ends(vigil.set):
-                document = chore(Work(parts, config, vigil, _Progress(parts, run, vigil, watch)), options)
-            outcome = PARTIAL if document.get("problems") else COMPLETE
-            finished = Finished(run, outcome, document)
-        except (KeyboardInterrupt, Cancelled):
-            finished = Finished(run, CANCELLED, {}, Cancelled("stopped on request", "run it again; it goes on"))
-        except BackupError as error:
-            # What broke because it was ended is told as that.
-            finished = Finished(run, FAILED, {}, vigil.reason or error)
-        except Exception as error:  # noqa: BLE001 - a fault of ours is a failed run, not the end of a thread
-            logs.get().exception("chore failed by a fault of the program")
-            finished = Finished(run, FAILED, {}, internal(error))
-        finally:
-            vigil.close()
-            _record(parts, finished, again=overdue.told and finished.error is None)
-        return finished
+    overdue = GivenUp(parts, "chore", given_up)
+    with contextlib.closing(Vigil(name, config.limits.chore, parts.clock, overdue, grace)) as vigil:
+        Reserve(config.store).lend(config.catalog.parent, REMOVAL if name in _REMOVING else PIECE)
+        run = parts.catalog.run_begin("", "", kind=name, trigger=trigger)
+        overdue.run = run
+        with logs.bind(run=run, chore=name):
+            if begun:
+                begun(run)
+            finished = Finished(run, FAILED, {}, BackupError("it was ended without a word"))
+            try:
+                with cancel.ends(vigil.set):
+                    finished = _done(
+                        run, chore, Work(parts, config, vigil, _Progress(parts, run, vigil, watch)), options
+                    )
+            finally:
+                vigil.close()
+                _record(parts, finished, again=overdue.told and finished.error is None)
+            return finished
+
+
+def _done(run: str, chore: Chore, work: Work, options: Mapping[str, Any]) -> Finished:
+    try:
+        document = chore(work, options)
+        return Finished(run, PARTIAL if document.get("problems") else COMPLETE, document)
+    except (KeyboardInterrupt, Cancelled):
+        return Finished(run, CANCELLED, {}, Cancelled("stopped on request", "run it again; it goes on"))
+    except BackupError as error:
+        # What broke because it was ended is told as that.
+        return Finished(run, FAILED, {}, work.cancel.reason or error)
+    except Exception as error:  # noqa: BLE001 - a fault of ours is a failed run, not the end of a thread
+        logs.get().exception("chore failed by a fault of the program")
+        return Finished(run, FAILED, {}, internal(error))
 
 
 def _record(parts: Parts, finished: Finished, *, again: bool) -> None:

@@ -62,6 +62,8 @@ def replicate(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
                 work.parts.catalog.copy_failed(copy.name, where(copy.to), began, error)
                 logs.get().warning("copy failed", cause=error.cause)
                 failed[copy.name] = error
+                # One that gave no sign of life for too long ends the rest as well; the next time it comes last.
+                work.cancel.look()
                 continue
             documents[copy.name] = done.document()
             work.parts.catalog.copy_done(copy.name, where(copy.to), began, documents[copy.name])

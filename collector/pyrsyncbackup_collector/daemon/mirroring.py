@@ -59,7 +59,7 @@ def _record(
     parts: Parts, snapshot: Snapshot, where: Path, space: Space, cancel: Cancel, silence: float, grace: float
 ) -> None:
     run = parts.catalog.run_begin(snapshot.host, snapshot.module, kind=MIRROR, trigger="pull")
-    overdue = GivenUp(parts, run, "mirror")
+    overdue = GivenUp(parts, "mirror", run=run)
     vigil = Vigil(f"the mirror of {snapshot.host}/{snapshot.module}", silence, parts.clock, overdue, grace)
     outcome, counters, note = FAILED, dict[str, int](), ""
     error: BackupError | None = None

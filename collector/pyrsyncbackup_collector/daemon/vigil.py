@@ -64,20 +64,28 @@ class Vigil(Cancel):
 
 
 class GivenUp:
-    """Records the run of work that hangs and cannot be ended; `told` says whether it did."""
+    """Records the `run` of work that hangs and cannot be ended; `told` says whether it did.
 
-    def __init__(self, parts: Parts, run: str, what: str, then: Callable[[BackupError], None] | None = None) -> None:
-        self._parts, self._run, self._what, self._then = parts, run, what, then
-        self._log: Any = logs.get().bind(run=run)
+    `run` may be set later: what hangs before it begins has none.
+    """
+
+    def __init__(
+        self, parts: Parts, what: str, then: Callable[[BackupError], None] | None = None, *, run: str = ""
+    ) -> None:
+        self._parts, self._what, self._then = parts, what, then
+        self._log: Any = logs.get()
+        self.run = run
         self.told = False
 
     def __call__(self, error: BackupError) -> None:
         """It was given up because of `error`."""
         self.told = True
         cause, step = printable(error.cause), printable(error.hint)
-        self._log.error(f"{self._what} hangs and is given up", error=type(error).__name__, cause=cause, next=step)
+        fields = {"run": self.run, "error": type(error).__name__, "cause": cause, "next": step}
+        self._log.error(f"{self._what} hangs and is given up", **fields)
         try:
-            self._parts.catalog.run_end(self._run, FAILED, error=error)
+            if self.run:
+                self._parts.catalog.run_end(self.run, FAILED, error=error)
         except CatalogError as fault:
             self._log.error(f"the end of a {self._what} could not be recorded", cause=printable(fault.cause))
         if self._then is not None:

@@ -156,7 +156,7 @@ def pull(
         if begun:
             begun(run)
         ended = Ended(run, FAILED, error=BackupError("the pull was ended without a word"))
-        overdue = GivenUp(parts, run, "pull", given_up)
+        overdue = GivenUp(parts, "pull", given_up, run=run)
         deadline = Deadline(f"{order.host.name}/{order.module}", _phases(order), parts.clock, cancel, overdue, grace)
         try:
             ended = Ended(run, *_outcome(parts, order, run, cancel, _Progress(parts, run, watch, deadline)))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.clock import SystemClock
-from pyrsyncbackup_collector.config.load import Config
-from pyrsyncbackup_collector.daemon import chores
+from pyrsyncbackup_collector.config import Config, CopyConfig
+from pyrsyncbackup_collector.copies.report import Round
+from pyrsyncbackup_collector.daemon import chores, copying
 from pyrsyncbackup_collector.daemon.chore import Work
 from pyrsyncbackup_collector.daemon.composition import Parts
 from pyrsyncbackup_collector.daemon.upkeep import Upkeep
@@ -165,3 +167,30 @@ def test_who_asked_is_answered_and_no_other_of_that_name_begins_while_it_hangs(
 def answer(desk: Desk, request: int) -> Any:
     view = desk.catalog.request_view(request)
     return view.result if view is not None and view.done is not None else None
+
+
+def test_a_copy_that_hangs_comes_last_the_next_time(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = tuple(CopyConfig(name=name, to=str(tmp_path / name)) for name in ("hangs", "good"))
+    config = replace(make_config(tmp_path, chore="1s"), copies=copies)
+    tried: list[str] = []
+
+    def round_(work: Work, copy: CopyConfig, *_: object) -> Round:
+        tried.append(copy.name)
+        if copy.name == "good":
+            return Round()
+        asked = threading.Event()
+        with work.cancel.ends(asked.set):
+            asked.wait()
+        work.cancel.check()
+        raise AssertionError("it was ended")
+
+    monkeypatch.setattr(copying, "_round", round_)
+    for _ in range(2):
+        done = chores.do("replicate", cast(Parts, desk), config, {}, Cancel(), trigger="schedule")
+        assert isinstance(done.error, ChoreOverdue)
+    assert tried == ["hangs", "good", "hangs"]
+    views = {view.name: view.failure for view in desk.catalog.copies()}
+    assert views["good"] is None
+    assert views["hangs"] is not None
