@@ -48,7 +48,7 @@ def replicate(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
         )
     failed: dict[str, BackupError] = {}
     documents: dict[str, dict[str, Any]] = {}
-    for copy in _chosen(work.config, options.get("names")):
+    for copy in _chosen(work, options.get("names")):
         began = work.parts.clock.now()
         with logs.bind(copy=copy.name):
             try:
@@ -144,8 +144,11 @@ def _keeping(work: Work, copy: CopyConfig, now: float) -> Keeping | None:
     return stays
 
 
-def _chosen(config: Config, names: Sequence[str] | None) -> Sequence[CopyConfig]:
-    return [named(config, name) for name in names] if names else config.copies
+def _chosen(work: Work, names: Sequence[str] | None) -> list[CopyConfig]:
+    """First the one that was not tried for longest."""
+    chosen = [named(work.config, name) for name in names] if names else work.config.copies
+    known = {view.name: view for view in work.parts.catalog.copies()}
+    return sorted(chosen, key=lambda copy: known[copy.name].tried if copy.name in known else 0.0)
 
 
 def named(config: Config, name: str) -> CopyConfig:

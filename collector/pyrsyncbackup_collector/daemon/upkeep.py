@@ -105,7 +105,7 @@ class Upkeep:
         return is_due(every if isinstance(every, Calendar) else FIRST, hours, self._begun_at(now), now)
 
     def _copies_due(self, now: float) -> list[str]:
-        """Names of the second copies whose time has come, each by its own; first the one not tried for longest."""
+        """Names of the second copies whose time has come: each has its own."""
         if not self._config.copies or self._runs("replicate"):
             return []
         known = {view.name: view for view in self._parts.catalog.copies()}
@@ -116,7 +116,6 @@ class Upkeep:
             if copying.is_due(copy, known.get(copy.name), hours, now, begun=begun, first=FIRST, again=AGAIN)
         ]
         last = self._parts.catalog.runs(kind="replicate", until=now, limit=1) if found else []
-        found.sort(key=lambda name: known[name].tried if name in known else 0.0)
         # One that failed before it could say so of a copy is not begun over and over.
         return [] if last and last[0].outcome == FAILED and 0 <= now - last[0].begin < FIRST else found
 
