@@ -21,6 +21,7 @@ EventDict = MutableMapping[str, Any]
 class _Wish(NamedTuple):
     level: str
     stream: TextIO
+    terminal: bool
 
 
 # What `configure` was asked for and no line has needed yet.
@@ -31,8 +32,9 @@ _lock = threading.Lock()
 def configure(*, level: str = "info", stream: TextIO | None = None) -> None:
     """Set up logs for the process. `level` is debug, info, warning or error; `stream` default standard error."""
     global _wish
+    stream = stream or sys.stderr
     with _lock:
-        _wish = _Wish(level, stream or sys.stderr)
+        _wish = _Wish(level, stream, stream.isatty())
     # Libraries (paramiko, sshtunnel) report each failed login by themselves; what matters of it is in our line.
     logging.getLogger().addHandler(logging.NullHandler())
 
@@ -49,8 +51,7 @@ def _structlog() -> Any:
     return structlog
 
 
-def _set_up(structlog: Any, level: str, stream: TextIO) -> None:
-    terminal = stream.isatty()
+def _set_up(structlog: Any, level: str, stream: TextIO, terminal: bool) -> None:
     renderer: Any = (
         structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback)
         if terminal
