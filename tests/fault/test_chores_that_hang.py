@@ -107,13 +107,17 @@ def test_a_mirror_on_a_frozen_disk_is_told_while_it_hangs_and_right_when_it_ends
         parts = cast(Parts, Tools(estate.store, estate.catalog))
         stack.callback(disk.thaw)
 
+        told: list[BackupError] = []
+
         def follow() -> None:
-            mirroring.follow(parts, "web1", "data", disk.place, Space(), Cancel(), silence=1.0, grace=0.2)
+            mirroring.follow(
+                parts, "web1", "data", disk.place, Space(), Cancel(), silence=1.0, given_up=told.append, grace=0.2
+            )
 
         disk.freeze()
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
-        until(lambda: [run for run in estate.catalog.runs(kind="mirror") if run.end], 20, "the run to end")
+        until(lambda: told, 20, "it to be given up")
         (run,) = estate.catalog.runs(kind="mirror")
         assert run.failure is not None
         assert (run.outcome, run.failure.type) == ("failed", "ChoreOverdue")

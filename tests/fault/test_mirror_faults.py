@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 import pytest
 from pyrsyncbackup_collector.catalog import Catalog
+from pyrsyncbackup_collector.clock import Clock, SystemClock
 from pyrsyncbackup_collector.config import Space
 from pyrsyncbackup_collector.daemon import mirroring
 from pyrsyncbackup_collector.daemon.composition import Parts
@@ -30,6 +31,7 @@ class Desk:
 
     store: Store
     catalog: Catalog
+    clock: Clock = field(default_factory=SystemClock)
 
 
 @pytest.fixture

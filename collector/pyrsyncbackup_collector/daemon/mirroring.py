@@ -6,6 +6,8 @@ up to date there is no run, unless the last one did not get to say so. What a mi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,13 +38,17 @@ def follow(
     cancel: Cancel,
     *,
     silence: float = Limits().chore,
+    given_up: Callable[[BackupError], None] | None = None,
     grace: float = GRACE,
 ) -> None:
     """Bring the mirror of a module below `where` up to date, and record it; never raises for what goes wrong.
 
-    One that gives no sign of life for `silence` seconds is ended, or given up `grace` seconds later.
+    One that gives no sign of life for `silence` seconds is ended, or, where nothing can end it, `given_up` is told
+    `grace` seconds later from another thread.
     """
-    with logs.bind(mirror=str(mirror.place(where, host, module))):
+    overdue = GivenUp(parts, "mirror", given_up)
+    vigil = Vigil(f"the mirror of {host}/{module}", silence, parts.clock, overdue, grace)
+    with logs.bind(mirror=str(mirror.place(where, host, module))), closing(vigil), cancel.ends(vigil.set):
         try:
             snapshot = parts.store.newest(host, module)
             stamp = mirror.shown(where, host, module)
@@ -50,22 +56,18 @@ def follow(
                 return
             if stamp.is_whole(snapshot.digest) and not parts.catalog.mirrors_behind(host, module):
                 return
-            _record(parts, snapshot, where, space, cancel, silence, grace)
+            _record(parts, snapshot, where, space, vigil, overdue)
         except BackupError as error:
             logs.get().error("mirror could not be recorded", cause=printable(error.cause))
 
 
-def _record(
-    parts: Parts, snapshot: Snapshot, where: Path, space: Space, cancel: Cancel, silence: float, grace: float
-) -> None:
+def _record(parts: Parts, snapshot: Snapshot, where: Path, space: Space, vigil: Vigil, overdue: GivenUp) -> None:
     run = parts.catalog.run_begin(snapshot.host, snapshot.module, kind=MIRROR, trigger="pull")
-    overdue = GivenUp(parts, "mirror", run=run)
-    vigil = Vigil(f"the mirror of {snapshot.host}/{snapshot.module}", silence, parts.clock, overdue, grace)
+    overdue.run = run
     outcome, counters, note = FAILED, dict[str, int](), ""
     error: BackupError | None = None
     try:
-        with cancel.ends(vigil.set):
-            report = mirror.update(parts.store, snapshot, where, told=_Watch(parts.store.path, space, vigil))
+        report = mirror.update(parts.store, snapshot, where, told=_Watch(parts.store.path, space, vigil))
         note = _lacks(report)
         outcome, counters = PARTIAL if note else COMPLETE, _counters(report)
         logs.get().info("mirror updated", snapshot=snapshot.name, outcome=outcome, **counters)

@@ -167,9 +167,10 @@ def pull(
             deadline.close()
             _record(parts, ended, next_try, again=overdue.told and ended.error is None)
         if ended.report is not None and order.mirror is not None:
-            names = order.host.name, order.module
-            silence = order.limits.chore
-            mirroring.follow(parts, *names, order.mirror, order.space, cancel, silence=silence, grace=grace)
+            mirroring.follow(
+                parts, order.host.name, order.module, order.mirror, order.space, cancel,
+                silence=order.limits.chore, given_up=given_up, grace=grace,
+            )  # fmt: skip
         return ended
 
 

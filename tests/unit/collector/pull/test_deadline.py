@@ -74,6 +74,17 @@ def test_a_pull_that_does_not_end_is_given_up_with_the_error() -> None:
     watched.deadline.close()
 
 
+def test_the_look_at_the_room_in_the_store_has_the_limit_of_a_commit() -> None:
+    watched = Watched(grace=0.01)
+    watched.deadline.enter("room")
+    watched.lasted = 6
+    watched.deadline.enter("room", 1)
+    assert watched.given_up.wait(60)
+    assert isinstance(watched.error, CommitOverdue)
+    assert "the look at the room in the store did not end within 5 s (`limits.commit`)" in watched.error.cause
+    watched.deadline.close()
+
+
 def test_transfers_of_all_attempts_count_together() -> None:
     watched = Watched(grace=3600)
     for _ in range(3):
