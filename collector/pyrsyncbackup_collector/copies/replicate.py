@@ -111,6 +111,8 @@ class Replication:
 
     def _mend(self, state: State) -> None:
         unsound = self._rules.unsound
+        if unsound == NOTHING:
+            return
         mending.bring_objects(unsound, self._bringer, self._report)
         with self._staged(mending.manifests(unsound, self._store, self._report)) as (root, staged):
             self._target.replace(root, staged)
