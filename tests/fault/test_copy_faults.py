@@ -11,6 +11,7 @@ import sys
 import threading
 
 import pytest
+from pyrsyncbackup_collector.copies.form import Held, ModuleState, State
 from pyrsyncbackup_collector.copies.reading import opened
 from pyrsyncbackup_collector.copies.s3 import Patience
 from pyrsyncbackup_collector.errors import (
@@ -528,3 +529,25 @@ def test_a_copy_of_another_store_is_left_alone(estate, target, tmp_path):
         copies.make(target, other.store)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "copy").rglob("*")} == before
     other.close()
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        {"../../source/store": ModuleState(held=[Held(1, "000001-2026-01-01T000000Z", "full", 1.0, True)])},
+        {"web1/..": ModuleState(held=[Held(1, "000001-2026-01-01T000000Z", "full", 1.0, True)])},
+        {"web1/etc": ModuleState(held=[Held(1, "../../../../source/store/format.json\0", "full", 1.0, True)])},
+        {"web1/etc": ModuleState(going=[Held(1, "000001-2026-01-01T000000Z", "/../../x", 1.0, True)])},
+        {"web1/etc": ModuleState(hidden=["../../../../source/store/manifests/web1/etc/000001-2026-01-01T000000Z"])},
+    ],
+    ids=["above", "module", "name", "kind", "hidden"],
+)
+def test_names_that_somebody_wrote_into_a_copy_are_never_removed(estate, target, tmp_path, module):
+    fill(estate)
+    copies.replicate(estate.store, target)
+    (tmp_path / "copy/copy/state.json.gz").write_bytes(State(modules=module).encode())
+    before = sorted(estate.store.path.rglob("*"))
+    with pytest.raises(CopyDamaged, match="holds what is no name"):
+        copies.replicate(estate.store, target, keep=lambda *_: set(), keep_text="none")
+    assert sorted(estate.store.path.rglob("*")) == before
+    assert copies.replicate(estate.store, target, full=True).held == 4

@@ -98,13 +98,34 @@ def read_state(data: bytes | None, where: str) -> State:
     """The state in a file's content; an empty one if there is none. Raises CopyDamaged."""
     if data is None:
         return State()
+    again = "`replicate NAME --full` makes it anew"
     try:
         inflate = zlib.decompressobj(wbits=GZIP)
-        return msgspec.json.decode(inflate.decompress(data, MAX_STATE), type=State)
+        state = msgspec.json.decode(inflate.decompress(data, MAX_STATE), type=State)
     except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError) as fault:
-        raise CopyDamaged(
-            f"{where}: {STATE} cannot be read: {fault}", "`replicate NAME --full` makes it anew"
-        ) from None
+        raise CopyDamaged(f"{where}: {STATE} cannot be read: {fault}", again) from None
+    # Files are removed by these names: who can write there must not choose any others.
+    if not all(_is_valid(key, module) for key, module in state.modules.items()):
+        raise CopyDamaged(f"{where}: {STATE} holds what is no name", again)
+    return state
+
+
+def _is_valid(key: str, module: ModuleState) -> bool:
+    host, _, name = key.partition("/")
+    stems = (_is_stem(stem) for stem in module.hidden)
+    return _are_names(host, name) and all(stems) and all(map(_is_held, module.held + module.going))
+
+
+def _are_names(host: str, module: str) -> bool:
+    return bool(layout.NAME.fullmatch(host) and layout.NAME.fullmatch(module))
+
+
+def _is_stem(stem: str) -> bool:
+    return layout.parse_manifest(f"{stem}.full.zst") is not None
+
+
+def _is_held(one: Held) -> bool:
+    return one.kind in ("full", "delta") and _is_stem(one.name) and (not one.base or _is_stem(one.base))
 
 
 class Refs(msgspec.Struct, frozen=True):
@@ -139,6 +160,8 @@ def decode_refs(data: bytes, place: str) -> Refs:
         refs = _refs.decode(data)
     except msgspec.MsgspecError as fault:
         raise CopyDamaged(f"{place} cannot be read: {fault}") from None
+    if not _is_held(refs.held) or (refs.base and not _is_stem(refs.base)):
+        raise CopyDamaged(f"{place} holds what is no name")
     if len(refs.objects) % _DIGEST:
         raise CopyDamaged(f"{place} is cut short")
     return refs
@@ -152,7 +175,17 @@ def refs_name(host: str, module: str, stem: str) -> str:
 def parse_refs_name(name: str) -> tuple[str, str, str] | None:
     """The reverse: host, module and stem."""
     parts = name.removeprefix(f"{REFS}/").removesuffix(".refs").split("/")
-    return (parts[0], parts[1], parts[2]) if len(parts) == 3 and name.endswith(".refs") else None
+    if len(parts) != 3 or not name.endswith(".refs") or not _are_names(parts[0], parts[1]) or not _is_stem(parts[2]):
+        return None
+    return parts[0], parts[1], parts[2]
+
+
+def is_module_file(name: str) -> bool:
+    """Whether it can be the name of a manifest, log or head as a file of a copy, plain or encrypted."""
+    parts = name.removesuffix(".age").split("/")
+    if len(parts) != 4 or parts[0] != layout.MANIFESTS or not _are_names(parts[1], parts[2]):
+        return False
+    return parts[3] in (layout.LOG, layout.HEAD) or layout.parse_manifest(parts[3]) is not None
 
 
 def module_file(host: str, module: str, file: str) -> str:

@@ -78,7 +78,8 @@ def opened(
 
 def _fetch_manifests(target: Target, cache: Path, opener: Opener | None, only: str) -> None:
     prefix = f"{layout.MANIFESTS}/{only}" if only else layout.MANIFESTS
-    names = [item.name for item in target.walk(prefix)]
+    # A place that is not ours may name what it likes, and each is written to a path.
+    names = [item.name for item in target.walk(prefix) if form.is_module_file(item.name)]
     coming = COMING + SUFFIX if opener else COMING
     target.fetch(cache, [form.STATE, coming])
     if opener:

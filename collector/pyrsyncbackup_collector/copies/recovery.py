@@ -121,7 +121,8 @@ class Recovery:
             return
         directory = layout.module_directory(self._place, host, module)
         with translated(directory):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            layout.make_directory(directory.parent)
+            layout.make_directory(directory)
         brought: set[str] = set()
         for sequence in sorted(there.keys() & alive.keys()):
             self._check()
@@ -184,11 +185,11 @@ class Recovery:
     def _copied(self, snapshot: Snapshot, digest: str, drafts: ExitStack) -> bool:
         """Whether the object came, and is what its name says."""
         draft = self._draft(digest)
-        draft.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        layout.make_directory(draft.parent)
         draft.unlink(missing_ok=True)
         drafts.callback(draft.unlink, missing_ok=True)
         try:
-            with draft.open("wb") as written:
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "wb") as written:
                 for block in _blocks(self._copy.objects.place(digest)):
                     written.write(block)
         except StoreDamaged as fault:
@@ -196,7 +197,6 @@ class Recovery:
         found = self._drafts.one(digest)
         if found.kind:
             return self._bad(snapshot, digest, f"it is {found.kind}: {found.cause}")
-        draft.chmod(0o400)
         self._report.size += draft.stat().st_size
         return True
 
@@ -269,6 +269,9 @@ def _ground(place: Path, id: str, now: float) -> Iterator[None]:
             _must_be_free(place, id)
             layout.write_durably(place / RECOVERING, id.encode())
             (place / layout.FORMAT).unlink(missing_ok=True)
+            place.chmod(0o700)
+            for name in (layout.OBJECTS, layout.MANIFESTS):
+                layout.make_directory(place / name)
         yield
         with translated(place):
             (place / RECOVERING).unlink()
