@@ -3,16 +3,20 @@
 import contextlib
 import fcntl
 import hashlib
+import http.server
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 
+import msgspec
 import pytest
 from pyrsyncbackup_collector.copies.form import Held, ModuleState, State
 from pyrsyncbackup_collector.copies.reading import opened
+from pyrsyncbackup_collector.copies.recovery import Recovery
 from pyrsyncbackup_collector.copies.s3 import Patience
 from pyrsyncbackup_collector.errors import (
     Cancelled,
@@ -22,8 +26,13 @@ from pyrsyncbackup_collector.errors import (
     CopyMissing,
     CopyRefused,
     CopyUnreachable,
+    StoreFull,
+    StoreMissing,
 )
+from pyrsyncbackup_collector.store import layout
+from pyrsyncbackup_collector.store.signature import KeySigner
 from pyrsyncbackup_collector.store.store import Store
+from pyrsyncbackup_collector.transport.invitations import own_identity
 
 from tests.support import copies, sshd, swift, tcp
 from tests.support.estate import Content, Estate
@@ -551,3 +560,90 @@ def test_names_that_somebody_wrote_into_a_copy_are_never_removed(estate, target,
         copies.replicate(estate.store, target, keep=lambda *_: set(), keep_text="none")
     assert sorted(estate.store.path.rglob("*")) == before
     assert copies.replicate(estate.store, target, full=True).held == 4
+
+
+class Hostile(http.server.BaseHTTPRequestHandler):
+    """An S3 server that says what it likes: a list of names that lead elsewhere, and the same bytes for each."""
+
+    form = layout.Format(layout.FORMAT_NAME, layout.FORMAT_VERSION, "1" * 32, "2" * 32)
+    keys = ("manifests/../../../../../tmp/evil", "manifests/web1/etc/../../../evil", "manifests/web1/etc/log.jsonl")
+
+    def do_GET(self):
+        listed = "".join(
+            f"<Contents><Key>{key}</Key><Size>4</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>"
+            for key in self.keys
+        )
+        body = b"evil"
+        if "list-type" in self.path:
+            body = f"<ListBucketResult><IsTruncated>false</IsTruncated>{listed}</ListBucketResult>".encode()
+        elif self.path.endswith("format.json"):
+            body = msgspec.json.encode(self.form)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", '"e"')
+        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hostile():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hostile)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    made = copies.S3Target(
+        swift.BUCKET,
+        "",
+        copies.Credentials("key", swift.SECRET),
+        endpoint=f"http://127.0.0.1:{server.server_port}",
+        patience=copies.QUICK,
+    )
+    yield made
+    made.close()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_hostile_server_writes_nothing_outside_and_is_told(hostile, estate, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = sorted(path for path in tmp_path.rglob("*"))
+    with contextlib.suppress(CopyError), opened(hostile) as copy:
+        assert [path.name for path in copy.path.rglob("*") if path.is_file() and "evil" in path.name] == []
+        assert list(copy.modules()) in ([], [("web1", "etc")])
+        assert copy.snapshots("web1", "etc") == []
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+    with pytest.raises(CopyError, match="a copy of another store") as told:
+        copies.replicate(estate.store, hostile)
+    assert swift.SECRET not in str(told.value)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+def test_a_store_that_is_made_anew_on_a_disk_that_is_too_small_goes_on_on_a_larger_one(estate, target, tmp_path):
+    for number in range(6):
+        estate.pull("web1", "etc", {b"large%d" % number: Content(os.urandom(900_000))})
+    copies.replicate(estate.store, target)
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place], check=True)
+    try:
+        signer = KeySigner(own_identity(tmp_path).key_pem)
+
+        def recover():
+            with opened(target) as copy, Recovery(copy, place, signer, check=copies.nothing, tell=print) as recovery:
+                return recovery.run(1_790_000_000.0)
+
+        with pytest.raises(StoreFull, match="No space left"):
+            recover()
+        assert not list(place.rglob(".tmp-[0-9a-f]*"))
+        with pytest.raises(StoreMissing), Store.open(place):
+            pass
+        subprocess.run(["mount", "-o", "remount,size=40m", place], check=True)
+        assert recover().snapshots == 6
+        with Store.open(place) as store:
+            assert prove_whole(store) == 6
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
