@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -22,6 +22,9 @@ from pyrsyncbackup_collector.config import Policy, quantities
 from pyrsyncbackup_collector.config.model import Keep
 from pyrsyncbackup_collector.errors import NotFound, UsageError
 from pyrsyncbackup_collector.store.snapshot import Snapshot
+
+# Of a pin, in characters: a line of the log, and of each table that shows it.
+MOST_WHY: Final = 1000
 
 retention_app = typer.Typer(rich_markup_mode=None, help="Which snapshots are kept, and what keeps retention from it.")
 app.add_typer(retention_app, name="retention")
@@ -167,8 +170,10 @@ def pin(
     """Keep a snapshot from being pruned, whatever the rules say. The log of the store has it, and so every copy."""
     place = Workplace.load(config)
     snapshot = _resolved(place, ref)
-    chore.do(place, "pin", _options(snapshot) | {"why": why[:1000]})
-    screen.say(f"pinned {snapshot.host}/{snapshot.module}@{snapshot.name}" + (f": {why}" if why else ""))
+    # What a terminal of another encoding sent is no text.
+    reason = why.encode(errors="surrogateescape").decode(errors="replace")[:MOST_WHY]
+    chore.do(place, "pin", _options(snapshot) | {"why": reason})
+    screen.say(f"pinned {snapshot.host}/{snapshot.module}@{snapshot.name}" + (f": {reason}" if reason else ""))
 
 
 @app.command(epilog=exit_codes(4, 10, 11))

@@ -13,7 +13,7 @@ import msgspec
 
 from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.catalog.copies import CopyView
-from pyrsyncbackup_collector.config import Config, CopyConfig
+from pyrsyncbackup_collector.config import Config, CopyConfig, effective
 from pyrsyncbackup_collector.config.calendar import Calendar
 from pyrsyncbackup_collector.config.copies import where
 from pyrsyncbackup_collector.config.spans import Hours
@@ -24,7 +24,7 @@ from pyrsyncbackup_collector.copies.replicate import Replication, Rules
 from pyrsyncbackup_collector.copies.report import Round
 from pyrsyncbackup_collector.copies.thinning import Keeping
 from pyrsyncbackup_collector.daemon.chore import Work
-from pyrsyncbackup_collector.daemon.plan import known_until
+from pyrsyncbackup_collector.daemon.plan import known_until, zone
 from pyrsyncbackup_collector.daemon.retention import check_clock
 from pyrsyncbackup_collector.daemon.work import internal
 from pyrsyncbackup_collector.errors import BackupError, Cancelled, ClockDoubtful, NotFound, StoreError, UsageError
@@ -135,11 +135,8 @@ def _keeping(work: Work, copy: CopyConfig, now: float) -> Keeping | None:
             Candidate(one.sequence, one.time, COMPLETE if one.complete else PARTIAL, pins.get(one.sequence))
             for one in held
         ]
-        return {
-            decision.snapshot.sequence
-            for decision in decide(found, rules, known_until(known, found, now))
-            if decision.keep
-        }
+        until, calendar = known_until(known, found, now), zone(effective(work.config, host, module))
+        return {one.snapshot.sequence for one in decide(found, rules, until, calendar) if one.keep}
 
     return stays
 

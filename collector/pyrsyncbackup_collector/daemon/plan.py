@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import tzinfo
 from typing import Final
 
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.catalog.retention import Retained
 from pyrsyncbackup_collector.config import Config, Policy, effective
+from pyrsyncbackup_collector.config.zones import zone_of
 from pyrsyncbackup_collector.store.freeze import sudden
 from pyrsyncbackup_collector.store.log import LogContent
 from pyrsyncbackup_collector.store.retention import Candidate, Decision, decide, has_rules
@@ -75,7 +77,7 @@ def plan(
         known.host,
         known.module,
         policy,
-        tuple(decide(candidates, policy.keep, max(good, min(now, snapshots[-1].time)), good=good)),
+        tuple(decide(candidates, policy.keep, max(good, min(now, snapshots[-1].time)), zone(policy), good=good)),
         {one.sequence: one for one in snapshots},
         frozen=known.why if known.frozen is not None else "",
         since=known.frozen,
@@ -91,6 +93,11 @@ def _with_log(known: Retained, log: LogContent) -> Retained:
     found, accepted = log.frozen(), log.accepted()
     made = replace(known, accepted=max(known.accepted, accepted), judged=max(known.judged, accepted))
     return replace(made, frozen=float(found.time_s), why=found.reason) if found and known.frozen is None else made
+
+
+def zone(policy: Policy) -> tzinfo | None:
+    """The zone whose days, weeks and months are meant; None: the collector's own."""
+    return zone_of(policy.zone) if policy.zone else None
 
 
 def known_until(known: Retained | None, snapshots: Iterable[Candidate], now: float) -> float:

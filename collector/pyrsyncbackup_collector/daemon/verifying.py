@@ -15,6 +15,7 @@ from pyrsyncbackup_collector.daemon.chore import Work
 from pyrsyncbackup_collector.entry import printable
 from pyrsyncbackup_collector.errors import StoreDamaged
 from pyrsyncbackup_collector.store import aside
+from pyrsyncbackup_collector.store.prune import with_room
 from pyrsyncbackup_collector.store.rehash import NO_FILE, Examined, Rehash
 
 # Objects that are taken from the catalog, and recorded as read, at once: a transaction of a millisecond.
@@ -91,10 +92,13 @@ def _handle(work: Work, found: Examined) -> bool:
     """Record one damaged object and set it aside; whether it was one still."""
     store, catalog = work.parts.store, work.parts.catalog
     place = store.objects.place(found.sha256)
-    store.objects.removals.begin(catalog)
     if not catalog.damage_found(found.sha256, found.kind, found.cause, lambda: aside.is_same(place, found.file)):
         return False
-    moved = aside.set_aside(store.path, place, found.sha256, found.file) if found.file != NO_FILE else None
+    moved = None
+    if found.file != NO_FILE:
+        # An older copy of the catalog still takes it for known.
+        with_room(store.reserve, lambda: store.objects.removals.begin(catalog))
+        moved = aside.set_aside(store.path, place, found.sha256, found.file)
     fields = {"set_aside": str(moved)} if moved else {}
     logs.get().error("object is damaged", sha256=found.sha256, kind=found.kind, cause=printable(found.cause), **fields)
     return True

@@ -155,6 +155,14 @@ def test_a_pinned_snapshot_is_shown_and_stays(say: Say) -> None:
     assert left(say, "web1/etc") == [5, 6]
 
 
+def test_a_reason_that_is_no_text_or_too_long_is_kept_as_far_as_it_is(say: Say) -> None:
+    code, out, err = say("pin", "web1/etc@1", "--why", "gr\udcf6sse\x1b[31m" + "x" * 2000)
+    assert (code, err) == (0, "")
+    assert ": gr\ufffdsse\\x1b[31mxxx" in out
+    [why] = answer(say("retention", "show", "web1/etc", "--json"))["modules"][0]["pinned"].values()
+    assert len(why) == 1000
+
+
 def test_the_rules_in_force_are_shown(say: Say) -> None:
     code, out, _ = say("retention", "show", "old9")
     assert code == 0

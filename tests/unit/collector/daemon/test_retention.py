@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -157,6 +158,17 @@ def test_a_host_that_is_gone_stands_still_in_a_second_copy_too(scene: Scene, tmp
     assert scene.chore("replicate", names=["second"])["removed"] == 0
     scene.pull()
     assert scene.chore("replicate", names=["second"])["removed"] > 0
+
+
+@pytest.mark.parametrize(("zone", "left"), [("Pacific/Kiritimati", [1, 3]), ("Pacific/Pago_Pago", [2, 3])])
+def test_days_end_where_the_policy_says(scene: Scene, zone: str, left: list[int]) -> None:
+    scene.policy(keep=Keep.model_validate({"daily": 2}), zone=zone)
+    # In Kiritimati a day begins at 10:00 UTC, in Pago Pago at 11:00.
+    for moment in ("2026-09-20T09:30", "2026-09-20T10:30", "2026-09-20T11:30"):
+        scene.clock.time = datetime.fromisoformat(f"{moment}+00:00").timestamp() - DAY
+        scene.pull()
+    scene.chore("prune")
+    assert scene.left() == left
 
 
 def test_pinned_ones_stay_and_a_rebuilt_catalog_knows_them(scene: Scene) -> None:

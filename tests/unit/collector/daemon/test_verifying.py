@@ -95,6 +95,15 @@ def test_each_object_is_read_once_in_its_turn_and_damage_is_set_aside(vault: Vau
     assert set(vault.catalog.fingerprints("web2")) == {"etc"}
 
 
+def test_a_catalog_from_before_damage_was_found_is_known_for_an_older_copy(vault: Vault) -> None:
+    before = vault.store.removals()
+    flip(vault.store.objects.place(SAME))
+    assert verify(work(vault, Later(31)), {})["damaged"] == 1
+    assert vault.store.removals() not in ("", before)
+    assert vault.store.removals() in vault.catalog.removals()
+    assert vault.catalog.check_against(vault.store) == []
+
+
 def test_what_was_read_before_it_is_stopped_is_not_read_again(vault: Vault) -> None:
     cancel = Cancel()
     read: list[str] = []
