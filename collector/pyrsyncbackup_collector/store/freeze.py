@@ -14,8 +14,10 @@ from pyrsyncbackup_collector.store.snapshot import Snapshot
 
 # Compared with so many complete ones at most: the present habit, not that of years ago.
 BEFORE: Final = 10
-# Modules of fewer files change by more than half at every edit.
+# Modules of fewer files change by more than half at every edit; of these only what they lose of so many bytes counts:
+# dumps of databases are few files, and one that fails leaves next to nothing.
 FEWEST_FILES: Final = 20
+FEWEST_BYTES: Final = 1 << 20
 # Contents are compared with the state of a day before, so that many small steps in one day count as one.
 SPAN: Final = 86400.0
 
@@ -29,15 +31,18 @@ def sudden(one: Snapshot, before: Sequence[Snapshot], share: float, lost: Lost) 
     `before` are the complete ones before it, oldest first; `share` is how much (0 to 1) may go or change at once.
     """
     recent = before[-BEFORE:]
-    if not recent or median(each.totals.files for each in recent) < FEWEST_FILES:
+    if not recent:
         return ""
+    few = median(each.totals.files for each in recent) < FEWEST_FILES
     count = "the one before it" if len(recent) == 1 else f"the median of the {len(recent)} before it"
-    for noun, now, usual in (
-        ("entries", one.totals.entries, median(each.totals.entries for each in recent)),
-        ("bytes", one.totals.size, median(each.totals.size for each in recent)),
+    for noun, now, usual, least in (
+        ("entries", one.totals.entries, median(each.totals.entries for each in recent), float("inf") if few else 0),
+        ("bytes", one.totals.size, median(each.totals.size for each in recent), FEWEST_BYTES if few else 0),
     ):
-        if now < (1 - share) * usual:
+        if usual >= least and now < (1 - share) * usual:
             return f"{one.name} has {now:,} {noun}, {count} has {usual:,.0f}"
+    if few:
+        return ""
     # The state of a day before, however many there were since, or as long ago as there is one.
     older = next((each for each in reversed(before) if each.time <= one.time - SPAN), before[0])
     gone = lost(older, one)

@@ -83,6 +83,20 @@ def test_the_first_one_and_small_modules_are_never_sudden() -> None:
     assert sudden(taken(6, entries=0), [taken(number, entries=21) for number in range(1, 6)], 0.5, none) == ""
 
 
+def test_a_dump_that_failed_is_sudden_although_it_is_one_file() -> None:
+    def dump(sequence: int, size: int) -> Snapshot:
+        return snapshot(sequence, totals=Totals(entries=2, files=1, size=size), time=1.79e9 + sequence * DAY)
+
+    before = [dump(number, 5 << 20) for number in range(1, 6)]
+    assert "has 0 bytes, the median of the 5 before it has 5,242,880" in sudden(
+        dump(6, 0), before, 0.5, lambda _, __: 1
+    )
+    # Each is another one.
+    assert sudden(dump(6, 4 << 20), before, 0.5, lambda _, __: 1) == ""
+    small = [dump(number, 500_000) for number in range(1, 6)]
+    assert sudden(dump(6, 0), small, 0.5, lambda _, __: 1) == ""
+
+
 def test_one_exception_among_those_before_changes_no_median() -> None:
     before = [*BEFORE[:4], taken(5, entries=1000, size=100_000)]
     assert sudden(taken(6), before, 0.5, none) == ""
