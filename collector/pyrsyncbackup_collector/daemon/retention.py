@@ -110,7 +110,8 @@ def _prune_one(parts: Parts, plan: ModulePlan, done: _Done, *, verbose: bool) ->
     done.locked += len(locked)
     done.kept += len(plan.decisions) - len(removed)
     if removed:
-        logs.get().info("pruned", host=plan.host, module=plan.module, removed=len(removed), kept=len(plan.decisions))
+        kept = len(plan.decisions) - len(removed)
+        logs.get().info("pruned", host=plan.host, module=plan.module, removed=len(removed), kept=kept)
     if removed or locked or verbose or plan.frozen:
         done.modules.append(document(plan, removed, locked, verbose=verbose))
 
