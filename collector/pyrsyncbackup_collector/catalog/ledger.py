@@ -59,6 +59,10 @@ _VERSION: Final = """
     INSERT INTO versions (module_id, path, from_seq, type, mode, size, mtime_s, mtime_ns, sha256, flags, mark, rest)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+_COLUMNS: Final = _VERSION.count("?")
+# Rows of one statement: a third less time for each than alone, and no more with twice as many.
+_TOGETHER: Final = 40
+_VERSIONS: Final = _VERSION + f", ({', '.join('?' * _COLUMNS)})" * (_TOGETHER - 1)
 # A file that was sent as private and that its host opened to everyone since.
 MADE_PUBLIC: Final = "UPDATE objects SET public = 1 WHERE sha256 = ? AND public = 0"
 _END_VERSION: Final = """
@@ -298,7 +302,7 @@ def add_snapshot(
     for batch in batches(changes):
         if newest and not whole:
             raw.executemany(_END_VERSION, [(snapshot.sequence, module_id, change.path) for change in batch])
-        raw.executemany(_VERSION, _versions(module_id, snapshot.sequence, batch, key))
+        _add_versions(raw, module_id, snapshot.sequence, batch, key)
         if share:
             raw.executemany(MADE_PUBLIC, _public(batch))
     if whole:
@@ -327,6 +331,16 @@ def _join_versions(raw: sqlite3.Connection, module_id: int, sequence: int) -> No
 def _key(raw: sqlite3.Connection) -> bytes:
     """What `rest` is keyed with: blake2b takes up to 64 bytes."""
     return str(raw.execute("SELECT value FROM meta WHERE key = 'store_id'").fetchone()[0]).encode()[:64]
+
+
+def _add_versions(
+    raw: sqlite3.Connection, module_id: int, sequence: int, changes: Iterable[Change], key: bytes
+) -> None:
+    values = list(chain.from_iterable(_versions(module_id, sequence, changes, key)))
+    wide = _TOGETHER * _COLUMNS
+    left = len(values) - len(values) % wide
+    raw.executemany(_VERSIONS, (values[at : at + wide] for at in range(0, left, wide)))
+    raw.executemany(_VERSION, (values[at : at + _COLUMNS] for at in range(left, len(values), _COLUMNS)))
 
 
 def _versions(module_id: int, sequence: int, changes: Iterable[Change], key: bytes) -> Iterator[tuple[object, ...]]:

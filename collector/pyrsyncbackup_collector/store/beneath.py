@@ -35,7 +35,7 @@ def split(path: bytes) -> list[bytes]:
     """The names of a path from a manifest; raise StoreDamaged where one could lead elsewhere."""
     names = path.split(b"/")
     for name in names:
-        if name in (b"", b".", b"..") or len(name) > MAX_NAME or b"\0" in name:
+        if name in (b"", b".", b"..") or len(name) > MAX_NAME or 0 in name:
             raise StoreDamaged(
                 f"the snapshot holds an impossible path: {printable(path[:200])}",
                 "nothing is restored from here on; compare with another snapshot of the module",

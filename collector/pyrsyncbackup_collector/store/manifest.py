@@ -21,6 +21,7 @@ from pyrsyncbackup_collector.entry import (
     MAX_PATH,
     TYPES,
     Entry,
+    is_digest,
     order,
     printable,
     text_or_bytes,
@@ -39,7 +40,6 @@ _BATCH: Final = 1000
 _MAX_WINDOW: Final = 8 << 20
 _LEVEL: Final = 3
 _BAD_NAMES: Final = frozenset({b"", b".", b".."})
-_HEXADECIMAL: Final = "0123456789abcdef"
 # Where the integers of SQLite end: anyone can make a sparse file of eight exabytes.
 _MAX_INTEGER: Final = 2**63 - 1
 
@@ -319,11 +319,11 @@ def checked(entries: Iterable[Entry], place: str, fault: Callable[[str], BackupE
             if not above:
                 raise fault(f"{place}: its parent is no directory: {printable(path[:200])}")
             top = above.pop()
-        if name in _BAD_NAMES or path[0] == 47 or len(name) > MAX_NAME or len(path) > MAX_PATH or b"\0" in path:
+        if name in _BAD_NAMES or path[0] == 47 or len(name) > MAX_NAME or len(path) > MAX_PATH or 0 in path:
             raise fault(f"{place}: impossible path: {printable(path[:200])}")
         if entry.type == FILE:
             digest = entry.sha256
-            if digest and (len(digest) != 64 or digest.strip(_HEXADECIMAL)):
+            if digest and not is_digest(digest):
                 raise fault(f"{place}: not a digest: {printable(digest[:100])}")
         elif entry.type == DIRECTORY:
             above.append(top)

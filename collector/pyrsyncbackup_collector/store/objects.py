@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 
 import zstandard
 
-from pyrsyncbackup_collector.entry import Entry
+from pyrsyncbackup_collector.entry import Entry, is_digest
 from pyrsyncbackup_collector.errors import StoreDamaged, StoreError
 from pyrsyncbackup_collector.store.assembly import Assembled, Whole
 from pyrsyncbackup_collector.store.chunks import Chunked, ChunkList, Piece, read_chunks
@@ -407,7 +407,7 @@ class ObjectStore:
         return removed
 
     def _place(self, sha256: str) -> str:
-        if len(sha256) != 64 or sha256.strip("0123456789abcdef"):
+        if not is_digest(sha256):
             raise StoreDamaged(f"not a SHA-256: {sha256[:100]!r}")
         return f"{self._prefix}{sha256[:2]}/{sha256[2:]}"
 
