@@ -76,6 +76,14 @@ def test_without_special_nothing_gains_rights(source: Path, tmp_path: Path) -> N
         assert entry.type not in ("char", "block")
 
 
+def test_a_second_restore_finds_all_of_it_there_whoever_owns_it(source: Path, tmp_path: Path) -> None:
+    contents = tree.Contents()
+    entries = list(tree.read(source, contents))
+    restore(entries, contents, tmp_path / "restored", special=True)
+    again = restore(entries, contents, tmp_path / "restored", special=True)
+    assert (again.same, dict(again.counts)) == (len(entries), {})
+
+
 def test_acls_of_the_target_do_not_get_into_what_is_restored(source: Path, tmp_path: Path) -> None:
     contents = tree.Contents()
     entries = list(tree.read(source, contents))

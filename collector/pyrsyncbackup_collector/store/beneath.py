@@ -94,16 +94,16 @@ def others_cannot_write(directory: int) -> bool:
 
 
 def is_private(directory: int) -> bool:
-    """Whether nobody else gets to what is below it, whatever the modes there say."""
+    """Whether nobody but us gets through this directory, so that it does not matter who may write below it."""
     status = os.fstat(directory)
-    return status.st_uid == os.geteuid() and not status.st_mode & 0o077
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
 
 
 def enter(directory: int, name: bytes, *, private: bool = False) -> tuple[int, bool]:
     """Make a directory with mode 0700, or take the one that is there; return it open, and whether it is new.
 
-    Raises FileExistsError where something else has the name, PermissionError where others may write to it, unless it
-    is below a `private` one.
+    Raises FileExistsError where something else has the name, PermissionError where others may write to it, unless all
+    of it is `private`.
     """
     new = True
     try:
@@ -118,7 +118,9 @@ def enter(directory: int, name: bytes, *, private: bool = False) -> tuple[int, b
         raise
     if not private and not others_cannot_write(fd):
         os.close(fd)
-        raise PermissionError(errno.EPERM, "others may write to this directory, which was there already")
+        raise PermissionError(
+            errno.EPERM, "others may write to this directory, which was there already: chmod 0700 the target"
+        )
     return fd, new
 
 

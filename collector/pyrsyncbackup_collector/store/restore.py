@@ -96,7 +96,7 @@ class _Restoration:
         self._rules = rules
         self._progress = progress
         self._temporary = beneath.temporary_name()
-        # As it is by default: a second run goes into what the first one gave to others, or opened to them.
+        # A second run finds directories of other users, and such that everybody may write to: what the first one made.
         self._private = beneath.is_private(target)
         lowest = Level(b"", target, gives_acls=beneath.inherits_acls(target))
         self._descent = Descent(lowest, self._leave)

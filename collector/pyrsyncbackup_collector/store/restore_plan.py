@@ -36,17 +36,17 @@ def plan(entries: Iterable[Entry], target: Path, rules: Rules) -> Iterator[Plann
     Raises RestoreError for a target that a restore would refuse, StoreDamaged as a restore does.
     """
     fd = beneath.look_at_target(target)
+    private = fd is None or beneath.is_private(fd)
     lowest = Level(b"", ABSENT if fd is None else fd)
     descent = Descent(lowest)
     names = Names(lowest.fd)
     survey = Survey(rules, Traces() if fd is None else look(fd), names)
-    private = fd is not None and beneath.is_private(fd)
     try:
         for entry in entries:
             level, name = descent.at(entry.path)
             decision = _BELOW if level.fd == NOT_MADE else survey.decide(level, name, entry)
             if entry.type == DIRECTORY:
-                descent.enter(Level(entry.path, _below(level, name, decision, private)))
+                descent.enter(Level(entry.path, _below(level, name, decision, private=private)))
             if decision.action in (Action.MAKE, Action.REPLACE, Action.SAME):
                 names.add(entry)
             yield Planned(entry, decision)
@@ -60,7 +60,7 @@ def plan_archive(entries: Iterable[Entry], *, special: bool) -> Iterator[Planned
         yield Planned(entry, left_out(entry, special=special) or overwrite.MAKE)
 
 
-def _below(level: Level, name: bytes, decision: Decision, private: bool) -> int:
+def _below(level: Level, name: bytes, decision: Decision, *, private: bool) -> int:
     """What is to be looked at for the entries below a directory."""
     if decision.action is Action.LEAVE_OUT or decision.reason is Reason.EXISTS:
         return NOT_MADE

@@ -13,6 +13,7 @@ from pyrsyncbackup_collector import entry
 from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.errors import Cancelled, NotFound, RestoreError, StoreDamaged
 from pyrsyncbackup_collector.store import unfinished
+from pyrsyncbackup_collector.store.attributes import Rights
 from pyrsyncbackup_collector.store.overwrite import Action
 from pyrsyncbackup_collector.store.restore import restore
 from pyrsyncbackup_collector.store.restore_plan import plan
@@ -200,21 +201,21 @@ def test_a_directory_in_the_target_that_others_control_is_left_alone(tmp_path: P
     report = restore([directory(b"shared"), file(contents, b"shared/file")], contents, tmp_path)
     assert names(tmp_path) == {"shared"}
     assert reasons(report) == {b"shared": Reason.FAILED, b"shared/file": Reason.BELOW}
-    assert "others may write to this directory, which was there already" in report.lines()[0]
+    assert "others may write to this directory, which was there already: chmod 0700 the target" in report.lines()[0]
 
 
-def test_a_second_run_into_a_private_target_goes_into_what_the_first_one_opened(
-    tmp_path: Path, contents: Contents
-) -> None:
-    shared = make(b"tmp", entry.DIRECTORY, mode=0o1777, **ME)
-    entries = [shared, file(contents, b"tmp/a"), file(contents, b"tmp/b", b"other")]
+def test_where_nobody_else_gets_in_it_does_not_matter_who_may_write(tmp_path: Path, contents: Contents) -> None:
     target = tmp_path / "target"
-    restore(entries, contents, target)
-    (target / "tmp/b").unlink()
-    assert [one.decision.action for one in plan(entries, target, Rules())] == [Action.SAME, Action.SAME, Action.MAKE]
-    report = restore(entries, contents, target)
-    assert (target / "tmp/b").read_bytes() == b"other"
-    assert reasons(report) == {}
+    upload = make(b"upload", entry.DIRECTORY, **(ME | {"mode": 0o1777}))
+    first, second = file(contents, b"upload/a"), file(contents, b"upload/b")
+    restore([upload, first], contents, target)
+    rules = Rules(Rights.of_this_process(owner=False, special=False))
+    planned = [step.decision.action for step in plan([upload, first, second], target, rules)]
+    assert planned == [Action.SAME, Action.SAME, Action.MAKE]
+    report = restore([upload, first, second], contents, target)
+    assert (report.complete, report.same) == (True, 2)
+    assert names(target) == {"upload", "upload/a", "upload/b"}
+    assert (target / "upload").stat().st_mode & 0o7777 == 0o1777
 
 
 # Hostile manifests
