@@ -14,7 +14,7 @@ from typing import Annotated, Any, BinaryIO
 import typer
 from typer.core import TyperCommand
 
-from pyrsyncbackup_collector.cli import restore_report
+from pyrsyncbackup_collector.cli import amounts, restore_report, screen
 from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.options import (
     NOT_GIVEN,
@@ -132,6 +132,7 @@ def restore(
             parcel = Parcel(snapshot, whole, () if selection.everything else _choice(paths, exclude))
             report, sent = send_to_host(place, host, parcel, partial(_fill, store, entries, whole))
         else:
+            _warn_of_room(order, whole)
             with RestoreDisplay("restore", whole) as display:
                 report = _do(order, store, entries, display)
     restore_report.show(report, name, to_stderr=order.to_stdout, as_json=as_json, sent=sent)
@@ -198,15 +199,40 @@ def _fill(
         return restore_entries(map(fitted, entries()), store.objects, target, owner=False, progress=display.advance)
 
 
+def _warn_of_room(order: _Order, whole: Amount) -> None:
+    """Say at once what would show after an hour: only a note, for nobody knows before what of it is there already."""
+    if order.to_stdout or order.writer is ZipWriter:
+        return
+    try:
+        there = next(
+            path for path in (Path(order.target).absolute(), *Path(order.target).absolute().parents) if path.exists()
+        )
+        found = os.statvfs(there)
+    except OSError:
+        return
+    free = found.f_bavail * found.f_frsize
+    if free < whole.size:
+        screen.note(
+            f"{amounts.size(whole.size)} are to be written where {amounts.size(free)} are free;"
+            " holes, hard links and what is there already need no room",
+            screen.DOUBT,
+        )
+
+
 def _do(order: _Order, store: Store, entries: Callable[[], Iterator[Entry]], display: RestoreDisplay) -> RestoreReport:
     if order.writer is None:
+
+        def once_more() -> Iterator[Entry]:
+            display.reading_back()
+            return entries()
+
         return restore_entries(
             entries(),
             store.objects,
             Path(order.target),
             special=order.special,
             overwrite=order.overwrite,
-            check=entries if order.check else None,
+            check=once_more if order.check else None,
             progress=display.advance,
         )
     write = partial(write_archive, special=order.special, progress=display.advance)

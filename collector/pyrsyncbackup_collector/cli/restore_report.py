@@ -40,12 +40,25 @@ def show(report: RestoreReport, ref: str, *, to_stderr: bool, as_json: bool, sen
     say(f"restored {ref} to {printable(str(report.target))}: {amount}")
     if report.checked:
         say(f"  {amounts.counted(report.checked, 'file')} read back from the disk")
+    width = (screen.err() if to_stderr else screen.out()).width
     for shortfall in report.shortfalls:
-        say(f"  {shortfall.line()}", style=screen.DOUBT if shortfall.reason.missing else screen.QUIET)
+        for line in _lines(shortfall, width):
+            say(line, style=screen.DOUBT if shortfall.reason.missing else screen.QUIET)
     if sent is not None:
         _show_sent(sent)
     elif os.geteuid() != 0 and any(shortfall.reason is Reason.OWNER for shortfall in report.shortfalls):
         say("  as root these would come back too", style=screen.QUIET)
+
+
+def _lines(shortfall: Shortfall, width: int) -> list[str]:
+    """One line; what is too long for a terminal has a line for each example, so that no path is torn in two."""
+    line = f"  {shortfall.line()}"
+    if len(line) <= width:
+        return [line]
+    shown = shortfall.shown()
+    more = shortfall.count - len(shown)
+    rest = [f"    and {amounts.number(more)} more"] if more else []
+    return [f"  {shortfall.head()}:", *(f"    {example}" for example in shown), *rest]
 
 
 def _show_sent(sent: Sent) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from pyrsyncbackup_collector.cli import screen
+from pyrsyncbackup_collector.cli.restore_progress import sending
 from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.entry import DIRECTORY, FILE, Entry, printable
 from pyrsyncbackup_collector.errors import NotFound, StoreFull
@@ -95,8 +95,9 @@ def send_to_host(
         with _scratch(place.config.state, parcel.amount.size) as folder:
             fitted = _Fitted()
             report = fill(folder / "tree", fitted)
-            with screen.err().status(f"sending to {host.name}"):
-                sent = send((folder / "tree").resolve(), agent.push(parcel.name), chosen)
+            push = agent.push(parcel.name)
+            with sending(host.name, lambda: push.sent):
+                sent = send((folder / "tree").resolve(), push, chosen)
     return _on_host(report, fitted.tally, Path(f"{host.name}:{sent.directory}")), sent
 
 

@@ -54,13 +54,20 @@ class Shortfall:
 
     def line(self) -> str:
         """One line for a person, safe for a terminal."""
-        what = f" ({printable(self.what)})" if self.what else ""
-        paths = ", ".join(
-            printable(path) + (f" [{printable(detail)}]" if detail else "") for path, detail in self.examples[:_SHOWN]
-        )
         more = ", ..." if self.count > _SHOWN else ""
+        return f"{self.head()}: {', '.join(self.shown())}{more}"
+
+    def head(self) -> str:
+        """How many, and why."""
+        what = f" ({printable(self.what)})" if self.what else ""
         noun = "entry" if self.count == 1 else "entries"
-        return f"{self.count:,} {noun}: {self.reason.text}{what}: {paths}{more}"
+        return f"{self.count:,} {noun}: {self.reason.text}{what}"
+
+    def shown(self) -> list[str]:
+        """The first few of them, with what the host had said."""
+        return [
+            printable(path) + (f" [{printable(detail)}]" if detail else "") for path, detail in self.examples[:_SHOWN]
+        ]
 
 
 @dataclass(frozen=True, slots=True)

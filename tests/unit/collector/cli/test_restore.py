@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import tarfile
+import termios
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,3 +178,63 @@ def test_a_damaged_content_is_named_and_the_exit_code_says_so(here: Path, capsys
         assert "1 entry: no sound content in the store: etc/hosts" in capsys.readouterr().out
     with tarfile.open("out.tar") as archive:
         assert "etc/hosts" not in archive.getnames()
+
+
+def on_a_terminal(*words: str) -> tuple[int, list[str]]:
+    """What `restore` shows where it is looked at, 80 columns wide, with all that was painted over."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 80))
+    command = [sys.executable, "-m", "pyrsyncbackup_collector", "restore", *words]
+    with subprocess.Popen(command, stdout=slave, stderr=slave) as process:
+        os.close(slave)
+        shown = b""
+        with contextlib.suppress(OSError):
+            while piece := os.read(master, 65536):
+                shown += piece
+        os.close(master)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    return process.returncode, re.split(r"[\r\n]+", text)
+
+
+def test_on_a_terminal_no_path_of_a_report_is_torn(here: Path) -> None:
+    paths = [f"etc/{'long' * 8}/{number}-{'name' * 6}" for number in range(5)]
+    estate = Estate(here / "more")
+    estate.pull("web1", "etc", {path.encode(): Content(path.encode()) for path in paths})
+    for place in (here / "more" / "store" / "objects").glob("*/*"):
+        place.unlink()
+    estate.close()
+    (here / "collector.toml").write_text('store = "more/store"\ncatalog = "more/catalog.sqlite"\n')
+    code, lines = on_a_terminal("web1/etc", "--to", "out")
+    assert code == 13
+    first = lines.index("  5 entries: no sound content in the store:")
+    assert [line.split(" [")[0] for line in lines[first + 1 :] if "name" in line] == [
+        f"    {path}" for path in paths[:3]
+    ]
+    assert "    and 2 more" in lines
+
+
+def test_progress_tells_reading_back_from_writing(here: Path) -> None:
+    code, lines = on_a_terminal("web1/etc", "--check", "--to", "out")
+    assert code == 0
+    assert any(line.startswith("restore ") and "0/" in line for line in lines)
+    assert any(line.startswith("check ") for line in lines)
+    assert "  4 files read back from the disk" in lines
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+def test_too_little_room_is_said_before_anything_is_written(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    estate = Estate(here / "more")
+    estate.pull("web1", "etc", {b"large": Content(os.urandom(300_000))})
+    estate.close()
+    (here / "collector.toml").write_text('store = "more/store"\ncatalog = "more/catalog.sqlite"\n')
+    disk = here / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k,mode=700", "tmpfs", disk], check=True)
+    try:
+        for words in (["--to", "disk/out"], ["--tar", "disk/out.tar"]):
+            run(*words, code=12)
+            said = capsys.readouterr().err.splitlines()
+            assert re.match(r"293 KiB are to be written where 12[48] KiB are free; holes, hard links ", said[0])
+            assert "No space left on device" in said[1]
+    finally:
+        subprocess.run(["umount", disk], check=True)
