@@ -118,9 +118,8 @@ def enter(directory: int, name: bytes, *, private: bool = False) -> tuple[int, b
         raise
     if not private and not others_cannot_write(fd):
         os.close(fd)
-        raise PermissionError(
-            errno.EPERM, "others may write to this directory, which was there already: chmod 0700 the target"
-        )
+        cause = "others may write to this directory, which was there already: chmod 0700 the target"
+        raise PermissionError(errno.EPERM, cause)
     return fd, new
 
 
