@@ -30,7 +30,7 @@ from pyrsyncbackup_collector.cli.restore_to_host import Parcel, host_named, send
 from pyrsyncbackup_collector.cli.snapshots import RefArgument, warn
 from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.entry import Entry
-from pyrsyncbackup_collector.errors import UsageError
+from pyrsyncbackup_collector.errors import Cancelled, UsageError
 from pyrsyncbackup_collector.fleet.hosts import Host
 from pyrsyncbackup_collector.store.archive import Writer, write_archive
 from pyrsyncbackup_collector.store.archive_file import archive_file
@@ -133,7 +133,7 @@ def restore(
             report, sent = send_to_host(place, host, parcel, partial(_fill, store, entries, whole))
         else:
             _warn_of_room(order, whole)
-            with RestoreDisplay("restore", whole) as display:
+            with _told_what_stays(order), RestoreDisplay("restore", whole) as display:
                 report = _do(order, store, entries, display)
     restore_report.show(report, name, to_stderr=order.to_stdout, as_json=as_json, sent=sent)
     if not report.complete or (sent is not None and sent.remark):
@@ -197,6 +197,19 @@ def _fill(
 ) -> RestoreReport:
     with RestoreDisplay("restore", whole) as display:
         return restore_entries(map(fitted, entries()), store.objects, target, owner=False, progress=display.advance)
+
+
+@contextmanager
+def _told_what_stays(order: _Order) -> Iterator[None]:
+    """Who stops it has to know whether it was for nothing."""
+    try:
+        yield
+    except (KeyboardInterrupt, Cancelled):
+        if order.writer is None:
+            screen.note("interrupted: what is there stays, and the same command goes on from there", screen.DOUBT)
+        elif not order.to_stdout:
+            screen.note("interrupted: no archive was written", screen.DOUBT)
+        raise
 
 
 def _warn_of_room(order: _Order, whole: Amount) -> None:

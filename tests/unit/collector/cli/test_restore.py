@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from pyrsyncbackup_collector import cli
+from pyrsyncbackup_collector.errors import Cancelled
 
 from tests.support.estate import Content, Estate
 
@@ -238,3 +239,30 @@ def test_too_little_room_is_said_before_anything_is_written(here: Path, capsys: 
             assert "No space left on device" in said[1]
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+# Stops itself where the first directory in the target is made.
+STOPPED = """
+import os, signal, sys
+from pyrsyncbackup_collector import cli
+signal.signal(signal.SIGTERM, cli._terminated)
+begun = []
+
+def watch(event, arguments):
+    if event == "os.mkdir" and arguments[0] == b"etc" and not begun:
+        begun.append(True)
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+
+sys.addaudithook(watch)
+sys.exit(cli.run(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_who_stops_it_is_told_that_it_can_go_on(here: Path, name: str) -> None:
+    command = [sys.executable, "-c", STOPPED, name, "restore", "web1/etc", "--to", "out"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == (130 if name == "SIGINT" else Cancelled.exit_code)
+    assert done.stderr.splitlines()[0] == "interrupted: what is there stays, and the same command goes on from there"
+    run("--to", "out")
+    assert files(here / "out") == {os.fsdecode(path) for path in FILES}
