@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -308,3 +311,24 @@ def test_a_directory_that_cannot_take_it_is_refused(mounted: Mounted, tmp_path: 
         )
         assert done.returncode == 12
         assert f"error: cannot mount at {target}: {cause}" in done.stderr
+
+
+def test_an_ordinary_user_mounts_it_and_sees_all_of_it(mounted: Mounted, tmp_path: Path) -> None:
+    source = tmp_path / "etc"
+    source.mkdir()
+    (source / "shadow").write_text("of root alone\n")
+    (source / "shadow").chmod(0o000)
+    mounted.commit("web1", source)
+    user = 65534  # fusermount wants one with a name
+    with tempfile.TemporaryDirectory() as home:
+        Path(home).chmod(0o755)
+        own = Path(home, "own")
+        shutil.copytree(mounted.folder / "store", own / "store")
+        (own / "collector.toml").write_text('store = "store"\ncatalog = "catalog.sqlite"\n')
+        (own / "past").mkdir()
+        subprocess.run(["chown", "-R", f"{user}:{user}", own], check=True)
+        child = [sys.executable, "-m", "tests.support.mount_child", own / "past", own / "collector.toml", str(user)]
+        done = subprocess.run(["unshare", "--mount", *child], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen == {"code": 0, "files": {"shadow": "of root alone\n"}}, done.stderr
