@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pyrsyncbackup_collector.entry import FIFO, SYMLINK, Entry
+from pyrsyncbackup_collector.entry import DIRECTORY, FIFO, SYMLINK, Entry
 from pyrsyncbackup_collector.errors import RestoreError
 from pyrsyncbackup_collector.store.archive import write_archive
 from pyrsyncbackup_collector.store.archive_file import archive_file
+from pyrsyncbackup_collector.store.overwrite import Overwrite
 from pyrsyncbackup_collector.store.restore import restore
 from pyrsyncbackup_collector.store.restore_report import Reason
 from pyrsyncbackup_collector.store.tar import TarWriter
@@ -177,6 +178,51 @@ def test_a_target_without_links_and_special_files_takes_all_others(stick: Path) 
     assert told == {b"fifo": Reason.FAILED, b"link": Reason.FAILED, b"readme": Reason.EXISTS}
     again = restore(entries, contents, stick / "out")
     assert not again.counts, "nothing was replaced"
+
+
+@exfat
+def test_two_names_that_the_target_takes_for_one_never_replace_each_other(stick: Path) -> None:
+    contents = Contents()
+    entries = [make(name, sha256=contents.add(name), size=6, allocated=4096, **ME) for name in (b"README", b"readme")]
+    (stick / "out").mkdir()
+    (stick / "out" / "ReadMe").write_text("there before\n")
+    for _ in range(2):
+        report = restore(entries, contents, stick / "out", overwrite=Overwrite.ALWAYS)
+        assert [path.read_text() for path in (stick / "out").iterdir()] == ["README"]
+        (lost,) = [each for each in report.shortfalls if each.reason.missing]
+        assert lost.line() == (
+            "1 entry: already there, kept as before (the file system takes its name for that of another entry): readme"
+        )
+
+
+@exfat
+@pytest.mark.parametrize("there", [False, True])
+def test_two_directories_that_the_target_takes_for_one_are_not_made_one(stick: Path, there: bool) -> None:
+    contents = Contents()
+    entries = []
+    for name in (b"Dir", b"dir"):
+        entries += [make(name, DIRECTORY, **(ME | {"mode": 0o700}))]
+        entries += [make(name + b"/one", sha256=contents.add(name), size=3, allocated=4096, **ME)]
+    if there:
+        (stick / "out").mkdir()
+        (stick / "out" / "DIR").mkdir()
+    for _ in range(2):
+        report = restore(entries, contents, stick / "out", overwrite=Overwrite.ALWAYS)
+        assert (stick / "out" / "Dir" / "one").read_text() == "Dir"
+        lost = {path: each.reason for each in report.shortfalls for path, _ in each.examples if each.reason.missing}
+        assert lost == {b"dir": Reason.EXISTS, b"dir/one": Reason.BELOW}
+
+
+def test_names_that_differ_in_case_alone_are_two_where_they_may(tmp_path: Path) -> None:
+    contents = Contents()
+    entries = [make(name, sha256=contents.add(name), size=6, allocated=4096, **ME) for name in (b"README", b"readme")]
+    for _ in range(2):
+        report = restore(entries, contents, tmp_path / "out", overwrite=Overwrite.ALWAYS)
+        assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {
+            "README": "README",
+            "readme": "readme",
+        }
+        assert report.complete
 
 
 @exfat

@@ -7,8 +7,9 @@ by who goes down: `restore`, `restore_plan`, `restore_check`.
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from pyrsyncbackup_collector.entry import Entry, order, printable
@@ -24,11 +25,36 @@ _PARKED: Final = -3
 
 
 @dataclass(slots=True)
+class Taken:
+    """The names that a directory held before, and those that were made there or found the same since."""
+
+    known: set[bytes]
+    folded: set[str] = field(default_factory=set)
+
+    def add(self, name: bytes) -> None:
+        """Count this one as ours."""
+        self.known.add(name)
+        self.folded.add(_folded(name))
+
+    def is_another(self, name: bytes) -> bool:
+        """Whether `name`, if something has it, is one of ours: the file system takes README and readme for one.
+
+        By the names alone: such file systems often have no inode numbers to be asked for.
+        """
+        return name not in self.known and _folded(name) in self.folded
+
+
+def _folded(name: bytes) -> str:
+    return unicodedata.normalize("NFC", os.fsdecode(name)).casefold()
+
+
+@dataclass(slots=True)
 class Level:
     """A directory on the way down.
 
     `fresh`: nothing was in it before. `entry` is what it gets its attributes from when it is left; None where they are
-    not ours to give. `strangers` are the names in it that no entry has claimed yet, where somebody asks for them.
+    not ours to give. `strangers` are the names in it that no entry has claimed yet, where somebody asks for them, and
+    `names` what is in it, where something may be replaced.
     """
 
     path: bytes
@@ -37,6 +63,7 @@ class Level:
     fresh: bool = False
     gives_acls: bool = False
     strangers: set[bytes] | None = None
+    names: Taken | None = None
     # Device and inode while parked.
     identity: tuple[int, int] = (0, 0)
 

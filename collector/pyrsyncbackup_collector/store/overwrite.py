@@ -60,6 +60,7 @@ _REPLACE = Decision(Action.REPLACE, Reason.REPLACED)
 _NOT_EMPTY = Decision(Action.KEEP, Reason.EXISTS, "a directory with something in it")
 _DIRECTORY_THERE = Decision(Action.KEEP, Reason.EXISTS, "a directory is there")
 _NO_DIRECTORY = Decision(Action.KEEP, Reason.EXISTS, "it is no directory")
+ANOTHER = Decision(Action.KEEP, Reason.EXISTS, "the file system takes its name for that of another entry")
 _EXISTS = Decision(Action.KEEP, Reason.EXISTS)
 _NOT_OLDER = Decision(Action.KEEP, Reason.EXISTS, "not older than the snapshot's")
 

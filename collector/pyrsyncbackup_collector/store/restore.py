@@ -18,9 +18,9 @@ from typing import Final
 from pyrsyncbackup_collector.entry import DIRECTORY, FIFO, FILE, SOCKET, SYMLINK, Entry, printable
 from pyrsyncbackup_collector.errors import RestoreError, StoreDamaged
 from pyrsyncbackup_collector.store import attributes, beneath, unfinished
-from pyrsyncbackup_collector.store.descent import NOT_MADE, Descent, Level
+from pyrsyncbackup_collector.store.descent import NOT_MADE, Descent, Level, Taken
 from pyrsyncbackup_collector.store.filling import Objects, fill, pieces
-from pyrsyncbackup_collector.store.overwrite import Action, Decision, Overwrite
+from pyrsyncbackup_collector.store.overwrite import ANOTHER, Action, Decision, Overwrite
 from pyrsyncbackup_collector.store.read_ahead import ReadAhead
 from pyrsyncbackup_collector.store.restore_check import check_files
 from pyrsyncbackup_collector.store.restore_report import Reason, RestoreReport, Tally
@@ -98,7 +98,7 @@ class _Restoration:
         self._temporary = beneath.temporary_name()
         # A second run finds directories of other users, and such that everybody may write to: what the first one made.
         self._private = beneath.is_private(target)
-        lowest = Level(b"", target, gives_acls=beneath.inherits_acls(target))
+        lowest = Level(b"", target, gives_acls=beneath.inherits_acls(target), names=self._taken(target))
         self._descent = Descent(lowest, self._leave)
         # Where much may be there already, most of what was read ahead would be for nothing.
         self._ahead = None if beneath.names(target) else ReadAhead(objects)
@@ -138,8 +138,10 @@ class _Restoration:
         if level.strangers is not None:
             level.strangers.discard(name)
         try:
-            decision = self._survey.decide(level, name, entry)
+            decision = self._decided(level, name, entry)
             done = self._do(decision, level, name, entry)
+            if done and level.names is not None:
+                level.names.add(name)
         except FileExistsError:
             self._lost(entry, Reason.EXISTS)
         except OSError as error:
@@ -155,6 +157,16 @@ class _Restoration:
         else:
             if done:
                 self._done(entry, decision)
+
+    def _decided(self, level: Level, name: bytes, entry: Entry) -> Decision:
+        decision = self._survey.decide(level, name, entry)
+        if level.names is None or not level.names.is_another(name):
+            return decision
+        # Two entries never replace each other, nor are two directories made one.
+        goes_in = entry.type == DIRECTORY and decision.action is not Action.LEAVE_OUT
+        if (goes_in or decision.action is Action.REPLACE) and beneath.status(level.fd, name) is not None:
+            return ANOTHER
+        return decision
 
     def _lost(self, entry: Entry, reason: Reason, what: str = "", detail: str = "") -> None:
         self.tally.note(entry.path, reason, what, detail)
@@ -213,11 +225,14 @@ class _Restoration:
             beneath.drop_acls(fd)
         if not new and not ours:
             self.unfinished.keep(entry.path)
-        inside = Level(entry.path, fd, entry if new or ours else None, fresh=new)
+        inside = Level(entry.path, fd, entry if new or ours else None, fresh=new, names=self._taken(fd))
         if not new:
             inside.gives_acls = beneath.inherits_acls(fd)
             self._entered(inside)
         self._descent.enter(inside)
+
+    def _taken(self, directory: int) -> Taken | None:
+        return None if self._rules.overwrite is Overwrite.NEVER else Taken(beneath.names(directory))
 
     def _entered(self, level: Level) -> None:
         """In a directory that was there before: what a killed restore left goes, and strangers are counted."""
