@@ -82,7 +82,7 @@ def compare(
 
 
 def _show_path(found: PathComparison, limit: int) -> None:
-    screen.line(screen.text(b"/" + found.path, screen.TITLE), ": ", _verdict(found))
+    screen.sentence(f"/{printable(found.path)}: {_verdict(found)}", screen.TITLE)
     columns = [Column("HOSTS", right=True), Column("SIZE", right=True), Column("DIGEST"), Column("SINCE")]
     shown = found.groups[: fleetwide.bound(limit)]
     screen.table([*columns, Column("WHO", fold=True)], [_row(group) for group in shown])

@@ -28,6 +28,9 @@ from pyrsyncbackup_collector.entry import printable
 # Wide enough that no line is ever folded in a pipe, where the reader is a program.
 UNLIMITED = 10_000
 
+# So much of a column that folds is readable still.
+_FOLDED = 10
+
 # Rows of a table that are laid out at once.
 PAGE = 2000
 
@@ -146,13 +149,19 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, title: s
     while page or is_first:
         cells = [[cell if isinstance(cell, Text) else text(cell) for cell in row] for row in page]
         widths = [max(width, *(row[place].cell_len for row in cells), 0) for place, width in enumerate(widths)]
-        if console.is_terminal:
+        if console.is_terminal and _fits(columns, widths, console.width):
             console.print(_grid(columns, cells, None if is_first else widths))
         else:
             headings = [[Text(column.heading) for column in columns]] if is_first else []
             for row in headings + cells:
                 console.file.write(_aligned(columns, row, widths) + "\n")
         page, is_first = list(islice(source, PAGE)), False
+
+
+def _fits(columns: Sequence[Column], widths: Sequence[int], room: int) -> bool:
+    """Whether a terminal has room for all columns; rich would cut numbers and leave columns out without a word."""
+    least = [min(width, _FOLDED) if column.fold else width for column, width in zip(columns, widths, strict=True)]
+    return sum(least) + 2 * (len(columns) - 1) <= room
 
 
 def _grid(columns: Sequence[Column], rows: Iterable[Sequence[Text]], least: Sequence[int] | None) -> Table:
@@ -169,7 +178,7 @@ def _grid(columns: Sequence[Column], rows: Iterable[Sequence[Text]], least: Sequ
 
 
 def _aligned(columns: Sequence[Column], row: Sequence[Text], widths: Sequence[int]) -> str:
-    """A row for a pipe: rich takes ten times as long, and there is nothing to fold."""
+    """A row for a pipe, where rich takes ten times as long, or for a terminal so narrow that it has to break lines."""
     fields = []
     for column, cell, width in zip(columns, row, widths, strict=True):
         blanks = " " * (width - cell.cell_len)

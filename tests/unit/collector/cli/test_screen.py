@@ -45,6 +45,14 @@ def test_a_pipe_gets_whole_aligned_lines_without_colour_and_trailing_blanks(caps
     assert {len(line) for line in lines} == {300 + 2 + 4}
 
 
+def test_a_terminal_that_is_too_narrow_loses_no_column_and_no_digit(monkeypatch):
+    stream = use_terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "20")
+    columns = [Column("HOST", fold=True), Column("TAKEN"), Column("SIZE", right=True)]
+    screen.table(columns, [["web1", "2026-11-25 21:18", "38.1 MiB"]])
+    assert stream.getvalue().splitlines()[1] == "web1  2026-11-25 21:18  38.1 MiB"
+
+
 def test_a_long_table_has_one_heading_and_pages_that_get_no_narrower(capsys, monkeypatch):
     monkeypatch.setattr(screen, "PAGE", 2)
     taken = []
