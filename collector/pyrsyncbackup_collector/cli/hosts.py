@@ -141,11 +141,13 @@ def show(name: HostArgument, as_json: JsonOption = False, config: ConfigOption =
             ("reached by", reached_by(host)),
             ("agent's key", pin or screen.text(untrusted, screen.DOUBT)),
             ("agent", f"version {agent['version']}, rsync {agent['rsync_version']}" if agent else "not asked yet"),
-            ("system", f"{agent['os']}, {agent['kernel']}" if agent else ""),
+            *([("system", f"{agent['os']}, {agent['kernel']}")] if agent else []),
             ("seen", amounts.ago(verdict.last_seen, now)),
             ("modules", f"include {', '.join(host.include)}" + _except(host.exclude)),
         ]
     )
+    if not verdict.modules:
+        return
     screen.say()
     lines: list[list[screen.Cell]] = [
         [each.module, state_text(each.state), amounts.ago(each.last_good, now), each.cause] for each in verdict.modules

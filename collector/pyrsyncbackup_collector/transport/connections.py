@@ -20,7 +20,14 @@ from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.clock import Clock
 from pyrsyncbackup_collector.config.model import Config
 from pyrsyncbackup_collector.entry import printable
-from pyrsyncbackup_collector.errors import BackupError, ConnectError, ConnectionLost, HostKeyChanged, HostKeyUnknown
+from pyrsyncbackup_collector.errors import (
+    AgentKeyUnknown,
+    BackupError,
+    ConnectError,
+    ConnectionLost,
+    HostKeyChanged,
+    HostKeyUnknown,
+)
 from pyrsyncbackup_collector.fleet.hosts import Host
 from pyrsyncbackup_collector.transport import trust
 from pyrsyncbackup_collector.transport.agent_client import AgentClient
@@ -145,7 +152,7 @@ class Connections:
         """For other programs: files of our certificate, our key, the host's pin, and the name in that pin."""
         pinned = self._trust.pinned(host.name)
         if pinned is None:
-            raise BackupError(f"{host.name}: no key is pinned yet", f"run `pyrsyncbackup host trust {host.name}`")
+            raise AgentKeyUnknown(f"{host.name}: no key is pinned yet", f"run `pyrsyncbackup host trust {host.name}`")
         directory, pin = self._config.state / "identity", self._config.state / "pins" / f"{host.name}.pem"
         name = identity.certificate_name(pinned)
         return directory / identity.CERTIFICATE_FILE, directory / identity.KEY_FILE, pin, name
