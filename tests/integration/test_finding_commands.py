@@ -203,6 +203,11 @@ def test_changes_of_one_path_at_different_times_are_told_apart(odd: Estate, caps
     out = capsys.readouterr().out
     assert "nginx on 2 hosts: web1, web2\n" in out
     assert "  web3/nginx\n" in out
+    odd.pull("web3", "nginx", {CONF: None}, time=now - DAY)
+    odd.pull("web3", "nginx", {CONF: Content(b"c")}, time=now - 3600)
+    assert cli.run(["changes", "--since", "3d"]) == 0
+    marks = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert marks == ["+", "-", "M"], "what one host did stands in its order, the newest first"
 
 
 def test_diff_with_one_reference_is_against_the_snapshot_before(run: Run, folder: Path) -> None:

@@ -170,16 +170,26 @@ _Key = tuple[str, Kind | None, bytes]
 
 @dataclass(slots=True)
 class _Event:
-    """One change of one path on some hosts, with less than APART from each to the next."""
+    """One change of one path on some hosts, with less than APART from each to the next; `times` in their order."""
 
     key: _Key
-    begin: float
-    end: float
+    times: list[float]
     hosts: dict[str, None]
+
+    @property
+    def begin(self) -> float:
+        return self.times[0]
+
+    @property
+    def end(self) -> float:
+        return self.times[-1]
 
 
 def grouped(snapshots: Iterable[SnapshotChanges]) -> list[ChangeGroup]:
-    """The changes of many hosts, newest first: paths together that changed alike on the same hosts at one time."""
+    """The changes of many hosts, newest first: paths together that changed alike on the same hosts at about one time.
+
+    What one host alone has is told snapshot by snapshot.
+    """
     latest: dict[_Key, _Event] = {}
     events: list[_Event] = []
     for one in sorted(snapshots, key=lambda one: one.snapshot.time):
@@ -190,18 +200,23 @@ def grouped(snapshots: Iterable[SnapshotChanges]) -> list[ChangeGroup]:
         for key in keys:
             event = latest.get(key)
             if event is None or time - event.end > APART:
-                event = latest[key] = _Event(key, time, time, {})
+                event = latest[key] = _Event(key, [], {})
                 events.append(event)
-            event.end = time
+            event.times.append(time)
             event.hosts[one.host] = None
-    together: dict[tuple[str, bool, tuple[str, ...]], list[list[_Event]]] = defaultdict(list)
-    for event in events:
-        same = together[event.key[0], event.key[1] is None, tuple(sorted(event.hosts))]
+    together: dict[tuple[str, bool, tuple[str, ...], float], list[list[_Event]]] = defaultdict(list)
+    for event in (part for whole in events for part in _parts(whole)):
+        moment = event.begin if len(event.hosts) == 1 else 0.0
+        same = together[event.key[0], event.key[1] is None, tuple(sorted(event.hosts)), moment]
         if not same or event.begin - same[-1][-1].end > APART:
             same.append([])
         same[-1].append(event)
-    groups = [_group(names, each) for (_, _, names), same in together.items() for each in same]
+    groups = [_group(names, each) for (_, _, names, _), same in together.items() for each in same]
     return sorted(groups, key=lambda group: (-group.end, group.module, group.hosts))
+
+
+def _parts(event: _Event) -> list[_Event]:
+    return [_Event(event.key, [time], event.hosts) for time in event.times] if len(event.hosts) == 1 else [event]
 
 
 def _group(hosts: tuple[str, ...], events: list[_Event]) -> ChangeGroup:
