@@ -147,6 +147,7 @@ def test_grep_stops_at_its_limit_and_skips_what_is_large(run: Run) -> None:
     code, out, err = run("grep", "log", "--limit", "1")
     assert (code, out.count("log on")) == (0, 1)
     assert "stopped after 1 content with a match" in err
+    assert "4 too large" in run("grep", "log", "--max-size", "5")[2]
 
 
 def test_compare_tells_who_differs_and_since_when(run: Run) -> None:
@@ -264,6 +265,8 @@ def test_lines_of_a_text_stay_as_they_are_and_names_are_escaped_once(
         (("find", "x", "--host", "db*"), 4, "no module with snapshots matches db*/*"),
         (("grep", "(", "-E"), 2, "is no regular expression"),
         (("grep", ""), 2, "the text is empty"),
+        (("grep", "x", "--max-size", "1G"), 2, "--max-size: at most 32.0 MiB"),
+        (("grep", "x", "--max-size", "big"), 2, "is not a size"),
         (("grep", "x", "--module", "etc"), 4, "no module with snapshots matches */etc"),
         (("compare", "etc"), 4, "no module with snapshots matches */etc"),
         (("compare", "nginx", "/nowhere"), 4, "none of 20 hosts has /nowhere"),

@@ -30,7 +30,7 @@ def compare(
     module: Annotated[str, typer.Argument(metavar="MODULE", show_default=False)],
     path: Annotated[str | None, typer.Argument(metavar="PATH", show_default=False)] = None,
     hosts: Annotated[
-        str | None, typer.Option("--hosts", metavar="PATTERN", help="Only hosts with such names: 'web*'.")
+        str | None, typer.Option("--hosts", "--host", metavar="PATTERN", help="Only hosts with such names: 'web*'.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Mode, owner and attributes count too.")] = False,
     lines: Annotated[

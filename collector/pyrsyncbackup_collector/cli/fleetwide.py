@@ -26,7 +26,9 @@ _WILD: Final = frozenset("*?[")
 
 HostsOption = Annotated[
     str | None,
-    typer.Option("--host", metavar="PATTERN", help="Only hosts with such names: 'web*'.", show_default=False),
+    typer.Option(
+        "--host", "--hosts", metavar="PATTERN", help="Only hosts with such names: 'web*'.", show_default=False
+    ),
 ]
 ModulesOption = Annotated[
     str | None, typer.Option("--module", metavar="PATTERN", help="Only modules with such names.", show_default=False)

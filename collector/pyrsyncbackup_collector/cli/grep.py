@@ -17,15 +17,15 @@ from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.fleetwide import HostsOption, ModulesOption
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, PARTIAL, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.workplace import Workplace
+from pyrsyncbackup_collector.config import quantities
 from pyrsyncbackup_collector.entry import Entry, printable, printable_line, text_or_bytes
-from pyrsyncbackup_collector.errors import StoreError
+from pyrsyncbackup_collector.errors import StoreError, UsageError
 from pyrsyncbackup_collector.store.objects import ObjectStore
 from pyrsyncbackup_collector.store.search import Hit, Line, Needle, is_text
 
 _SHOWN = 100
-_MIB = 1 << 20
 # Contents over this are kept in pieces; nobody writes texts of that size.
-_LARGEST = 32
+_LARGEST = 32 << 20
 
 
 @dataclass
@@ -90,7 +90,7 @@ def grep(
     numbers: Annotated[bool, typer.Option("--line-number/--no-line-number", "-n/-N", help="With line numbers.")] = True,
     context: Annotated[int, typer.Option("--context", "-C", min=0, max=100, metavar="N", help="Lines around.")] = 0,
     each: Annotated[bool, typer.Option("--each", help="The lines for each host, not once for equal files.")] = False,
-    max_size: Annotated[int, typer.Option("--max-size", min=1, max=_LARGEST, metavar="MIB", help="Skip larger.")] = 4,
+    max_size: Annotated[str, typer.Option("--max-size", metavar="SIZE", help="Skip larger files; at most 32M.")] = "4M",
     limit: Annotated[int, fleetwide.limit_option(_SHOWN, "different contents")] = _SHOWN,
     as_json: JsonOption = False,
     config: ConfigOption = NOT_GIVEN,
@@ -100,8 +100,9 @@ def grep(
     A content that many hosts have is read, and shown, once. TEXT is taken as it is; with -E it is a regular expression,
     which sees the first 10,000 characters of a line.
     """
+    needle, most = Needle(text, regex=regex, ignore_case=ignore_case), _most(max_size)
     place = Workplace.load(config)
-    search = _Search(Needle(text, regex=regex, ignore_case=ignore_case), context, max_size * _MIB)
+    search = _Search(needle, context, most)
     with place.catalog() as catalog, place.store() as store:
         fleetwide.must_match(place, catalog, host, module)
         with _progress() as progress:
@@ -120,6 +121,16 @@ def grep(
         raise typer.Exit(PARTIAL)
     if not search.hits:
         raise typer.Exit(fleetwide.NOTHING)
+
+
+def _most(text: str) -> int:
+    try:
+        most = quantities.size(text)
+    except ValueError as error:
+        raise UsageError(f"--max-size: {error}") from None
+    if most > _LARGEST:
+        raise UsageError(f"--max-size: at most {amounts.size(_LARGEST)}", "`cat` and `restore` bring larger files")
+    return most
 
 
 def _progress() -> Progress:
