@@ -160,18 +160,64 @@ def test_a_catalog_that_a_crash_left_one_behind_is_brought_up_to_date_by_the_nex
     assert scene.answers() == before
 
 
-def test_a_catalog_that_knows_more_than_the_store_is_refused(scene: Scene) -> None:
+def test_a_manifest_that_is_gone_is_told_and_a_full_one_comes_in_its_place(scene: Scene) -> None:
     newest = scene.say("snapshots", "web1/data", "--json").answer["snapshots"][-1]["name"]
     for file in (scene.store / "manifests" / "web1" / "data").glob(f"{newest}*"):
         file.unlink()
-    said = scene.say("pull", "web1")
-    assert (said.code, said.err) == (
-        11,
-        f"error: catalog and store do not belong together: the catalog has snapshot {newest} of web1/data, "
-        "the store does not\n" + REBUILD,
-    )
-    assert scene.say("catalog", "rebuild").code == 0
-    assert scene.say("pull", "web1/data").out.startswith("web1/data  complete   000004-")
+    said = scene.say("pull", "web1/data")
+    assert (said.code, said.out[:28]) == (0, "web1/data  complete   000004")
+    assert " sent" not in said.out
+    scene.nothing_new()
+    status = scene.say("status")
+    assert status.code == 14
+    assert "damaged web1/data since" in status.out
+    assert f"the manifest of {newest} is missing: its file is not there" in " ".join(status.out.split())
+    verified = scene.say("verify", "--json")
+    assert verified.code == 15
+    assert [(each["kind"], each["name"]) for each in verified.answer["findings"]] == [
+        ("missing", f"web1/data@{newest}")
+    ]
+    assert scene.say("prune").code == 0
+    assert scene.say("gc").code == 0
+
+
+@pytest.mark.parametrize("what", ["manifest", "module", "log", "cut log"])
+def test_the_daemon_starts_and_goes_on_whatever_one_module_lost(scene: Scene, agent: RunningAgent, what: str) -> None:
+    scene.collector.host("web2", agent, 'modules = { include = ["data"] }')
+    assert scene.say("pull", "web2/data").code == 0
+    module = scene.store / "manifests" / "web1" / "data"
+    before = [file.name for file in sorted(module.glob("0*"))]
+    if what == "module":
+        shutil.rmtree(module.parent)
+    elif what == "log":
+        for file in module.glob("log*"):
+            file.unlink()
+    elif what == "cut log":
+        log = module / "log.jsonl"
+        log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:1]))
+    else:
+        (module / before[-1]).unlink()
+    with scene.collector.start():
+        if what in ("manifest", "module"):
+            assert scene.say("pull", "web1/data").out.startswith("web1/data  complete   000004-")
+            (told,) = [each for each in scene.collector.events(level="error") if each.get("next")]
+            assert (told["event"], told["name"].partition("@")[0]) == (
+                "log is missing" if what == "module" else "manifest is missing",
+                "web1/data",
+            )
+            status = scene.say("status", "--json")
+            (problem,) = status.answer["problems"]
+            assert (status.code, problem["state"], problem["host"]) == (14, "damaged", "web1")
+        else:
+            assert scene.collector.events("store does not fit")[0]["cause"].startswith("web1/data: the ")
+            assert [file.name for file in sorted(module.glob("0*"))] == before
+        (scene.data / "changing").write_text("later\n")
+        assert scene.say("pull", "web1/data").out.startswith("web1/data  complete")
+        assert scene.say("pull", "web2/data").code == 0
+        assert scene.say("gc").code == 0
+        assert scene.say("prune").code == 0
+    assert "Traceback" not in scene.collector.log
+    assert scene.say("restore", "web1/data", "--to", str(scene.data.parent / "restored")).code == 0
 
 
 def test_a_store_that_is_not_there_is_refused_by_every_command_and_never_made(scene: Scene) -> None:

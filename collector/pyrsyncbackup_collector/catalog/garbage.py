@@ -133,6 +133,14 @@ class Garbage:
             found = raw.execute("SELECT sha256 FROM objects WHERE sha256 >= ? AND sha256 < ?", _bounds(part))
             return {digest.hex() for (digest,) in found}
 
+    def with_file_in(self, part: int) -> set[str]:
+        """The digests of a part that have a row and a file of their own; those in chunks have none."""
+        with self._database.reading() as raw:
+            found = raw.execute(
+                "SELECT sha256 FROM objects WHERE sha256 >= ? AND sha256 < ? AND stored_size > 0", _bounds(part)
+            )
+            return {digest.hex() for (digest,) in found}
+
     def nameless(self, digests: Collection[str]) -> list[str]:
         """Those of `digests` that have no row, and that nothing names or pins."""
         with self._database.reading() as raw:

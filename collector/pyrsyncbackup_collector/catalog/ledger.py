@@ -20,7 +20,7 @@ from pyrsyncbackup_collector.catalog.tables import CHANGING, CLAIMED, PUBLIC, ST
 from pyrsyncbackup_collector.clock import Clock
 from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.errors import CatalogError, CatalogMismatch
-from pyrsyncbackup_collector.pull.ledger import ModuleMemory, StoredObject
+from pyrsyncbackup_collector.pull.ledger import Known, ModuleMemory, StoredObject
 from pyrsyncbackup_collector.store.chunks import Piece
 from pyrsyncbackup_collector.store.snapshot import Change, Snapshot
 
@@ -92,6 +92,17 @@ class LedgerTables:
                 (host, module),
             ).fetchone()
         return ModuleMemory(*row) if row else None
+
+    def newest(self, host: str, module: str) -> Known | None:
+        """The newest snapshot that the catalog knows; None if there is none."""
+        with self._database.reading() as raw:
+            row = raw.execute(
+                "SELECT sequence, snapshots.name, lower(hex(digest)) FROM snapshots WHERE module_id = "
+                "(SELECT modules.id FROM modules JOIN hosts ON hosts.id = host_id "
+                "WHERE hosts.name = ? AND modules.name = ?) ORDER BY sequence DESC LIMIT 1",
+                (host, module),
+            ).fetchone()
+        return Known(*row) if row else None
 
     def claimable_sizes(self, host: str, sizes: AbstractSet[int], *, share: bool) -> set[int]:
         """Those of `sizes` (bytes) that some content has which this host may claim."""

@@ -34,6 +34,12 @@ _MODULE: Final = """
     SELECT modules.id FROM modules JOIN hosts ON hosts.id = host_id WHERE hosts.name = ? AND modules.name = ?
 """
 
+_FORGET_UNSOUND: Final = """
+    DELETE FROM unsound WHERE module_id = ? AND name IN (
+        SELECT name FROM snapshots WHERE module_id = ? AND sequence IN (SELECT sequence FROM temp.going)
+    )
+"""
+
 # A version of one path: from, until (None: current), what is equal where the entries are.
 Version = tuple[int, int | None, object]
 
@@ -145,6 +151,9 @@ def _what(begin: int, columns: list[Any]) -> object:
 
 
 def _end(raw: sqlite3.Connection, module_id: int) -> None:
+    # Whether what stays needs a file of what goes is found at the next look.
+    if raw.execute(_FORGET_UNSOUND, (module_id, module_id)).rowcount:
+        raw.execute("UPDATE modules SET verified = 1 WHERE id = ?", (module_id,))
     raw.execute(
         "DELETE FROM snapshots WHERE module_id = ? AND sequence IN (SELECT sequence FROM temp.going)", (module_id,)
     )

@@ -13,10 +13,12 @@ from pyrsyncbackup_collector.catalog.database import REBUILD_HINT, Database
 from pyrsyncbackup_collector.catalog.garbage import Garbage
 from pyrsyncbackup_collector.catalog.ledger import add_snapshot, module_row
 from pyrsyncbackup_collector.catalog.pruning import Pruning
+from pyrsyncbackup_collector.catalog.unsound import UnsoundTables
 from pyrsyncbackup_collector.entry import Entry, order
 from pyrsyncbackup_collector.errors import CatalogMismatch, NotFound, StoreDamaged
 from pyrsyncbackup_collector.store.chunks import ChunkList
 from pyrsyncbackup_collector.store.log import ModuleLog
+from pyrsyncbackup_collector.store.lost import NO_FILE, NO_LINE, NO_MODULE, OTHER, Lost
 from pyrsyncbackup_collector.store.snapshot import Change, Facts, Recorded, Snapshot, damaged
 
 # A killed collector leaves at most one snapshot per module that the catalog lacks: pulls of a module never overlap.
@@ -94,17 +96,22 @@ class StoreView(Protocol):
 
 @dataclass(slots=True)
 class Difference:
-    """What a crash left between store and catalog.
+    """What a crash left between store and catalog, and what the store lost.
 
     `lacking` is not in the catalog, each with the one before it; `pruned` still is, although it was pruned in the
-    store: sequence numbers by (host, module).
+    store: sequence numbers by (host, module). `lost` is in the catalog alone, and no prune explains it.
     """
 
     lacking: list[tuple[Recorded | None, Recorded]] = field(default_factory=list)
     pruned: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    lost: list[Lost] = field(default_factory=list)
+
+    def lost_of(self, host: str, module: str) -> frozenset[int]:
+        """The sequence numbers of what is lost of a module."""
+        return frozenset(one.sequence for one in self.lost if (one.host, one.module) == (host, module))
 
 
-class Reconciling(Pruning, Garbage):
+class Reconciling(Pruning, Garbage, UnsoundTables):
     """The part of the catalog that compares itself with a store."""
 
     _database: Database
@@ -112,29 +119,42 @@ class Reconciling(Pruning, Garbage):
     def check_against(self, store: StoreView) -> list[Snapshot]:
         """Compare with the store by names and digests of manifests; add what a crash left out, and return it.
 
-        What was pruned there is taken out here too. For the start, under the store's lock; reads directories and logs,
-        and manifests only of what is added. Raises CatalogMismatch if the catalog has what the store does not, or lacks
-        more than a crash can explain.
+        What was pruned there is taken out here too. What the store lost stays, and is recorded as `unsound`: so all
+        that it named is kept. For the start, under the store's lock; reads directories and logs, and manifests only of
+        what is added. Raises CatalogMismatch if nothing of the catalog is in the store, or if it lacks more than a
+        crash can explain.
         """
         found = self.difference(store)
+        self.record_lost(found.lost)
         for (host, module), sequences in found.pruned.items():
             self.drop_snapshots(host, module, sequences)
         return [self._add(store, before, recorded) for before, recorded in found.lacking]
 
     def lacking(self, store: StoreView) -> list[tuple[Recorded | None, Recorded]]:
-        """What `check_against` would add, each with the one before it; changes nothing, raises what it raises."""
-        return self.difference(store).lacking
+        """What `check_against` would add, each with the one before it; changes nothing, raises what it raises.
+
+        Also CatalogMismatch where the store has another snapshot of the same number: nobody knows what that names.
+        """
+        found = self.difference(store)
+        for one in found.lost:
+            if one.why == OTHER:
+                raise _mismatch(f"snapshot {one.name} of {one.host}/{one.module} is another one in the store")
+        return found.lacking
 
     def difference(self, store: StoreView) -> Difference:
         """What `check_against` would put right; changes nothing, raises what it raises."""
         self._check_removals(store)
         found = Difference()
         known = self._manifests()
-        for host, module in store.modules():
-            _compare(store, host, module, known.pop((host, module), {}), found)
-        if known:
+        there = list(store.modules())
+        if known and not there:
             host, module = min(known)
-            raise _mismatch(f"the catalog has snapshots of {host}/{module}, the store has none")
+            more = f" and {len(known) - 1} more modules" if len(known) > 1 else ""
+            raise _mismatch(f"the catalog has snapshots of {host}/{module}{more}, the store has none at all")
+        for host, module in there:
+            _compare(store, host, module, known.pop((host, module), {}), found)
+        for (host, module), rows in sorted(known.items()):
+            found.lost += [Lost(host, module, sequence, name, NO_MODULE) for sequence, (name, _) in rows.items()]
         return found
 
     def difference_of(self, store: StoreView, host: str, module: str) -> Difference:
@@ -150,7 +170,7 @@ class Reconciling(Pruning, Garbage):
         """
         found = Difference()
         known = self._manifests(host, module).get((host, module), {})
-        _compare(store, host, module, known, found, strict=False)
+        _compare(store, host, module, known, found)
         for before, recorded in found.lacking:
             self._add(store, before, recorded)
 
@@ -177,35 +197,36 @@ class Reconciling(Pruning, Garbage):
         return found
 
     def _add(self, store: StoreView, before: Recorded | None, recorded: Recorded) -> Snapshot:
-        """Add a snapshot; whole where the one before cannot be read, with its name alone where itself cannot."""
+        """Add a snapshot; whole where the one before is unreadable or lost, its name alone where itself is unreadable.
+
+        The one before is lost if the catalog knows a later one.
+        """
+        name = (recorded.host, recorded.module)
+        newest = max(self._manifests(*name).get(name, {}), default=0)
+        follows = newest == (before.sequence if before else 0)
         with contextlib.suppress(StoreDamaged, NotFound):
             snapshot = store.snapshot(recorded)
-            with contextlib.suppress(StoreDamaged, NotFound):
-                older = store.snapshot(before) if before else None
-                self._insert(store, before, snapshot, changes_between(store, older, snapshot))
-                return snapshot
-            self._insert(store, before, snapshot, differences((), store.entries(snapshot, verify=True)), whole=True)
+            if follows:
+                with contextlib.suppress(StoreDamaged, NotFound):
+                    older = store.snapshot(before) if before else None
+                    self._insert(store, newest, snapshot, changes_between(store, older, snapshot))
+                    return snapshot
+            self._insert(store, newest, snapshot, differences((), store.entries(snapshot, verify=True)), whole=True)
             return snapshot
         unknown = damaged(recorded)
         with self._database.writing() as raw:
             row = module_row(raw, unknown.host, unknown.module)
-            add_snapshot(raw, row, unknown, (), previous=before.sequence if before else 0, share=False)
+            add_snapshot(raw, row, unknown, (), previous=newest, share=False)
         return unknown
 
     def _insert(
-        self,
-        store: StoreView,
-        before: Recorded | None,
-        snapshot: Snapshot,
-        changes: Iterable[Change],
-        whole: bool = False,
+        self, store: StoreView, newest: int, snapshot: Snapshot, changes: Iterable[Change], whole: bool = False
     ) -> None:
         with self._database.writing() as raw:
             row = module_row(raw, snapshot.host, snapshot.module)
             share = store.facts(snapshot).share
-            previous = before.sequence if before else 0
             seen = _with_known_chunks(raw, snapshot, changes)
-            add_snapshot(raw, row, snapshot, seen, previous=previous, share=share, whole=whole)
+            add_snapshot(raw, row, snapshot, seen, previous=newest, share=share, whole=whole)
 
 
 def changes_between(store: StoreView, older: Snapshot | None, newer: Snapshot) -> Iterator[Change]:
@@ -285,20 +306,8 @@ def differences(older: Iterable[Entry], newer: Iterable[Entry]) -> Iterator[Chan
         old = next(source, None)
 
 
-def _compare(
-    store: StoreView,
-    host: str,
-    module: str,
-    known: dict[int, tuple[str, str]],
-    found: Difference,
-    *,
-    strict: bool = True,
-) -> None:
-    """Add to `found` how the catalog, which knows `known`, differs of one module.
-
-    Not `strict`, a manifest that is gone, and that the log knows as the catalog does, is damage and no more; else it
-    may be that an older store was put back.
-    """
+def _compare(store: StoreView, host: str, module: str, known: dict[int, tuple[str, str]], found: Difference) -> None:
+    """Add to `found` how the catalog, which knows `known`, differs of one module."""
     missing: list[tuple[Recorded | None, Recorded]] = []
     before: Recorded | None = None
     for one in store.recorded(host, module):
@@ -306,20 +315,19 @@ def _compare(
         if row is None:
             missing.append((before, one))
         elif row != (one.name, one.digest):
-            raise _mismatch(f"snapshot {one.name} of {host}/{module} is another one in the store")
+            found.lost.append(Lost(host, module, one.sequence, row[0], OTHER))
         elif missing:
             raise _mismatch(f"the catalog lacks snapshot {missing[0][1].name} of {host}/{module}, and has later ones")
         before = one
-    if known and not strict:
-        logged = store.committed(host, module)
-        known = {sequence: row for sequence, row in known.items() if logged.get(sequence) != row[1]}
     pruned = store.pruned(host, module) if known else {}
     going = [sequence for sequence, (_, digest) in known.items() if pruned.get(sequence) == digest]
-    if strange := set(known) - set(going):
-        name = known[min(strange)][0]
-        raise _mismatch(f"the catalog has snapshot {name} of {host}/{module}, the store does not")
     if going:
         found.pruned[host, module] = sorted(going)
+    logged = store.committed(host, module) if len(known) > len(going) else {}
+    for sequence, (name, digest) in known.items():
+        if sequence not in going:
+            why = NO_FILE if logged.get(sequence) == digest else NO_LINE
+            found.lost.append(Lost(host, module, sequence, name, why))
     if len(missing) > MAX_BEHIND:
         raise _mismatch(f"the catalog lacks the last {len(missing)} snapshots of {host}/{module}: it is an old one")
     found.lacking += missing

@@ -62,6 +62,7 @@ class Module(Model):
     frozen_why = TextField(default="")
     judged = IntegerField(default=0)
     accepted = IntegerField(default=0)
+    verified = FloatField(default=0)
 
     class Meta:  # noqa: D106
         table_name = "modules"

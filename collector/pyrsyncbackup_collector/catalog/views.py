@@ -311,6 +311,26 @@ class SnapshotSpace:
 
 
 @dataclass(frozen=True, slots=True)
+class UnsoundView:
+    """A log or a manifest of a module that is not what it should be: since when, why, and the next step.
+
+    `what` is manifest or log, `name` the manifest's stem ("" for a log), `snapshots` the first of those that are
+    affected as HOST/MODULE@NAME, `total` how many are.
+    """
+
+    host: str
+    module: str
+    what: str
+    name: str
+    kind: str
+    cause: str
+    hint: str
+    since: float
+    snapshots: tuple[str, ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class DamageView:
     """An object that was found rotten or missing and did not come again: since when, why, and which module needs it.
 

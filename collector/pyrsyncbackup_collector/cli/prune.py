@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -166,8 +167,11 @@ def _going(place: Workplace, host: str, module: str | None) -> list[tuple[str, i
     Names, how many, how many of them are pinned, and why retention is frozen, if it is.
     """
     with place.store() as store, place.catalog() as catalog:
-        wanted = [name for of, name in store.modules() if of == host and module in (None, name)]
-        counts = {name: len(store.recorded(host, name)) for name in wanted}
+        recorded = Counter(one.module for one in catalog.snapshots(host))
+        there = {name for of, name in store.modules() if of == host} | recorded.keys()
+        wanted = sorted(name for name in there if module in (None, name))
+        # Also what the store lost: the catalog keeps its place.
+        counts = {name: max(len(store.recorded(host, name)), recorded[name]) for name in wanted}
         known = {one.module: one for one in catalog.retained(host, module)}
         left = set(known) & {name for name in wanted if not counts[name]}
         is_gone = host not in place.config.by_name

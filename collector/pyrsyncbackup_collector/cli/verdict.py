@@ -19,6 +19,7 @@ from pyrsyncbackup_collector.catalog.views import (
     MirrorView,
     ModuleView,
     RunView,
+    UnsoundView,
 )
 from pyrsyncbackup_collector.cli import amounts
 from pyrsyncbackup_collector.config import CopyConfig, Policy
@@ -255,4 +256,26 @@ def _judge_damaged(host: str, module: str, those: list[DamageView]) -> Verdict:
     cause = f"{contents} of {needed} {'is' if len(those) == 1 else 'are'} damaged: {those[0].cause}"
     name = f"{host}/{module}"
     hint = f"`pyrsyncbackup verify {name}` names all; `pyrsyncbackup pull {name}` brings what the host still has"
+    return Verdict(State.DAMAGED, host, module, min(one.since for one in those), cause, hint)
+
+
+def judge_unsound(found: Iterable[UnsoundView]) -> list[Verdict]:
+    """One verdict for each module whose log or manifests are not what they should be."""
+    by_module: dict[tuple[str, str], list[UnsoundView]] = {}
+    for one in found:
+        by_module.setdefault((one.host, one.module), []).append(one)
+    return [_judge_unsound(host, module, those) for (host, module), those in by_module.items()]
+
+
+def _judge_unsound(host: str, module: str, those: list[UnsoundView]) -> Verdict:
+    first = those[0]
+    what = f"the manifest of {first.name}" if first.name else "the log"
+    cause = f"{what} is {first.kind}: {first.cause}"
+    if len(those) > 1:
+        cause += f"; and {amounts.counted(len(those) - 1, 'finding')} more"
+    affected = sorted({name for one in those for name in one.snapshots})
+    if affected and (first.total > 1 or len(those) > 1):
+        cause += f" ({amounts.counted(max(len(affected), *(one.total for one in those)), 'snapshot')} affected)"
+    name = f"{host}/{module}"
+    hint = f"`pyrsyncbackup verify {name}` names all; {first.hint}"
     return Verdict(State.DAMAGED, host, module, min(one.since for one in those), cause, hint)

@@ -295,11 +295,11 @@ class Workplace:
         return judged, upkeep, drills + list(map(judge_mirror, wanted)), known.daemon
 
     def damage(self) -> list[Verdict]:
-        """What is damaged in the store and did not come again, by module."""
-        from pyrsyncbackup_collector.cli.verdict import judge_damage
+        """What is damaged in the store and did not come again: logs and manifests, then contents, by module."""
+        from pyrsyncbackup_collector.cli.verdict import judge_damage, judge_unsound
 
         with self.catalog() as catalog:
-            return judge_damage(catalog.damage())
+            return judge_unsound(catalog.unsound()) + judge_damage(catalog.damage())
 
     def signer(self) -> KeySigner | None:
         """The key that signs the logs, if it is there; makes none."""

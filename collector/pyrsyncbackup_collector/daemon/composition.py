@@ -17,11 +17,14 @@ from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.clock import Clock, SystemClock
 from pyrsyncbackup_collector.config import Config
+from pyrsyncbackup_collector.daemon import absent, unsound
 from pyrsyncbackup_collector.entry import printable
 from pyrsyncbackup_collector.errors import SandboxUnavailable
 from pyrsyncbackup_collector.pull import sandbox
 from pyrsyncbackup_collector.pull.driver import Tools
 from pyrsyncbackup_collector.pull.sandbox import Sandbox
+from pyrsyncbackup_collector.store.findings import LOG
+from pyrsyncbackup_collector.store.garbage import PARTS
 from pyrsyncbackup_collector.store.reconcile import ReconcileReport
 from pyrsyncbackup_collector.store.signature import KeySigner
 from pyrsyncbackup_collector.store.store import Store
@@ -76,6 +79,11 @@ def opened(config: Config, *, clock: Clock | None = None, verify: bool = False) 
             logs.get().warning(
                 "snapshot added to the catalog", host=snapshot.host, module=snapshot.module, snapshot=snapshot.name
             )
+        found = catalog.unsound()
+        unsound.tell(found)
+        # Where a log does not fit, an older store may have been put back: what it lacks must not be claimed.
+        doubtful = any(one.what == LOG for one in found)
+        absent.note(store, catalog, range(PARTS) if doubtful else absent.lost_directories(store))
         for run in catalog.recover():
             logs.get().warning("run was interrupted", run=run)
         connections = Connections(config, clock)
@@ -87,7 +95,7 @@ def _tell(found: ReconcileReport) -> None:
     for one in found.completed:
         logs.get().warning("snapshot completed after a crash", host=one.host, module=one.module, snapshot=one.name)
     for path in found.set_aside:
-        logs.get().error("manifest set aside, it is not whole", path=str(path))
+        logs.get().error("manifest set aside", path=str(path))
     for one in found.missing:
         logs.get().error("snapshot is missing in the store", host=one.host, module=one.module, snapshot=one.name)
     for fault in found.faults:

@@ -1,7 +1,7 @@
 """The chore "gc": whether a collection may be, and one at the pace that the rota or a command asks for.
 
 It may while the catalog has all snapshots that the store has: what it lacks would be taken for garbage. What it has
-more, while a prune is under way, keeps too much for a while.
+more, while a prune is under way or of snapshots that the store lost, keeps too much for a while.
 """
 
 from __future__ import annotations

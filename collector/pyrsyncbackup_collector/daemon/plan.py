@@ -5,19 +5,23 @@ For the daemon's prune, which does it, and for the commands that show it without
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import tzinfo
+from functools import partial
 from typing import Final
 
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.catalog.retention import Retained
 from pyrsyncbackup_collector.config import Config, Policy, effective
 from pyrsyncbackup_collector.config.zones import zone_of
+from pyrsyncbackup_collector.store.findings import MANIFEST
 from pyrsyncbackup_collector.store.freeze import sudden
 from pyrsyncbackup_collector.store.log import LogContent
+from pyrsyncbackup_collector.store.lost import NO_FILE
 from pyrsyncbackup_collector.store.retention import Candidate, Decision, decide, has_rules
-from pyrsyncbackup_collector.store.snapshot import COMPLETE, Snapshot
+from pyrsyncbackup_collector.store.snapshot import COMPLETE, DAMAGED, Snapshot
 from pyrsyncbackup_collector.store.store import Store
 
 # What is older than this before the newest snapshot, in seconds, is no sudden change any more.
@@ -28,6 +32,7 @@ LATELY: Final = 7 * 86400.0
 class ModulePlan:
     """What becomes of each snapshot of a module, oldest first; `snapshots` has them by sequence number.
 
+    `unusable` are the numbers of those that nobody can read: they take no place that another one could have.
     `frozen` is why nothing is removed although rules would, "" if it is not; `since` when that began, None if it is
     found just now. `judged` is the newest snapshot that was looked at for a sudden change.
     """
@@ -37,6 +42,7 @@ class ModulePlan:
     policy: Policy
     decisions: tuple[Decision, ...]
     snapshots: Mapping[int, Snapshot]
+    unusable: frozenset[int] = frozenset()
     frozen: str = ""
     since: float | None = None
     judged: int = 0
@@ -49,8 +55,8 @@ class ModulePlan:
     @property
     def newest_complete(self) -> Snapshot | None:
         """The one that is never removed."""
-        found = (one for one in reversed(self.decisions) if one.snapshot.state == COMPLETE)
-        newest = next(found, None)
+        complete = (one for one in reversed(self.decisions) if one.snapshot.state == COMPLETE)
+        newest = next((one for one in complete if one.snapshot.sequence not in self.unusable), None)
         return self.snapshots[newest.snapshot.sequence] if newest else None
 
 
@@ -71,18 +77,29 @@ def plan(
     policy = effective(config, known.host, known.module)
     log = store.log(known.host, known.module).read()
     known, pins = _with_log(known, log), log.pins()
-    candidates = [Candidate(one.sequence, one.time, one.state, pins.get(one.sequence)) for one in snapshots]
+    difference = catalog.difference_of(store, known.host, known.module)
+    # Of what the log does not name no prune can be told: it stays until somebody decides.
+    gone = {one.sequence for one in difference.lost if one.why != NO_FILE}
+    unusable = frozenset(gone | difference.lost_of(known.host, known.module) | _unsound(catalog, known, snapshots))
+    candidates = [
+        Candidate(one.sequence, one.time, DAMAGED if one.sequence in gone else one.state, pins.get(one.sequence))
+        for one in snapshots
+    ]
     good = known_until(known, candidates, now)
+    until = max(good, min(now, snapshots[-1].time))
     made = ModulePlan(
         known.host,
         known.module,
         policy,
-        tuple(decide(candidates, policy.keep, max(good, min(now, snapshots[-1].time)), zone(policy), good=good)),
+        _decided(candidates, unusable, partial(decide, rules=policy.keep, until=until, zone=zone(policy), good=good)),
         {one.sequence: one for one in snapshots},
+        unusable,
         frozen=known.why if known.frozen is not None else "",
         since=known.frozen,
     )
-    if known.frozen is None and has_rules(policy.keep) and policy.freeze is not None:
+    if known.frozen is None and has_rules(policy.keep) and (lost := log.lost_lines(known.accepted)):
+        made = replace(made, frozen=f"its log did not fit, so pins may be lost: {lost}")
+    elif known.frozen is None and has_rules(policy.keep) and policy.freeze is not None:
         why, judged = _judged(catalog, known, snapshots, policy.freeze, min(now, snapshots[-1].time))
         made = replace(made, frozen=why, judged=judged)
     return _stopped(made) if made.frozen else made
@@ -108,6 +125,27 @@ def known_until(known: Retained | None, snapshots: Iterable[Candidate], now: flo
     complete = [one for one in snapshots if one.state == COMPLETE]
     newest = max(complete, key=lambda one: one.sequence, default=None)
     return min(now, max(known.last_good or 0.0 if known else 0.0, newest.time if newest else 0.0))
+
+
+def _unsound(catalog: Catalog, known: Retained, snapshots: Sequence[Snapshot]) -> set[int]:
+    """Those of which a manifest was found damaged or missing."""
+    found = catalog.unsound(known.host, known.module)
+    names = {name.rpartition("@")[2] for one in found if one.what == MANIFEST for name in one.snapshots}
+    return {one.sequence for one in snapshots if one.name in names}
+
+
+def _decided(
+    candidates: Sequence[Candidate],
+    unusable: AbstractSet[int],
+    rules: Callable[[Sequence[Candidate]], list[Decision]],
+) -> tuple[Decision, ...]:
+    """What rules keep of all, and what they keep of those that can be read."""
+    decisions = rules(candidates)
+    if not unusable:
+        return tuple(decisions)
+    usable = rules([one for one in candidates if one.sequence not in unusable])
+    kept = {one.snapshot.sequence: one for one in usable if one.keep}
+    return tuple(one if one.keep else kept.get(one.snapshot.sequence, one) for one in decisions)
 
 
 def _judged(

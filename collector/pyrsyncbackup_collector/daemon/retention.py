@@ -235,7 +235,9 @@ def forget(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
     A module that is offered no more is taken out of the catalog too. What somebody reads stays, and is a problem.
     """
     parts, host = work.parts, options["host"]
-    wanted = [each for each in parts.store.modules() if each[0] == host and options["module"] in ("", each[1])]
+    # Also those of which the catalog alone knows, because the store lost them.
+    there = {*parts.store.modules(), *((one.host, one.module) for one in parts.catalog.snapshots(host))}
+    wanted = sorted(each for each in there if each[0] == host and options["module"] in ("", each[1]))
     pinned = [f"{host}/{module}" for _, module in wanted if parts.store.pins(host, module)]
     if pinned and not options.get("pinned_too"):
         raise BackupError(
@@ -255,11 +257,18 @@ def forget(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _forget_one(parts: Parts, host: str, module: str, *, known: bool) -> tuple[int, list[str]]:
-    sequences = [one.sequence for one in parts.store.recorded(host, module)]
-    pruned = parts.store.prune(host, module, dict.fromkeys(sequences, "forgotten"), pinned_too=True)
+    sequences = parts.store.committed(host, module)
+    locked: list[str] = []
+    removed = 0
+    if sequences:
+        pruned = parts.store.prune(host, module, dict.fromkeys(sequences, "forgotten"), pinned_too=True)
+        removed, locked = len(pruned.removed), [one.name for one in pruned.locked]
     difference = parts.catalog.difference_of(parts.store, host, module)
-    _drop(parts, host, module, difference.pruned.get((host, module), ()))
+    lost = difference.lost_of(host, module)
+    _drop(parts, host, module, {*difference.pruned.get((host, module), ()), *lost})
+    if not locked and parts.catalog.unsound(host, module):
+        parts.catalog.module_verified(host, module, ())
     offered = known and any(one.state not in GONE for one in parts.catalog.retained(host, module))
-    if not pruned.locked and not offered:
+    if not locked and not offered:
         parts.catalog.forget_module(host, module)
-    return len(pruned.removed), [one.name for one in pruned.locked]
+    return removed + len(lost), locked

@@ -19,7 +19,7 @@ from typing import Protocol
 from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.clock import Clock
 from pyrsyncbackup_collector.entry import FILE, Entry
-from pyrsyncbackup_collector.errors import ConnectError, ModuleError, SnapshotDamaged
+from pyrsyncbackup_collector.errors import ConnectError, ModuleError, SnapshotDamaged, StoreDamaged
 from pyrsyncbackup_collector.pull import fetch, salvage
 from pyrsyncbackup_collector.pull.cancel import Cancel
 from pyrsyncbackup_collector.pull.compare import Comparison, Finding, Need
@@ -172,6 +172,8 @@ class _Pull:
             self._unreadable = error
             logs.get().warning("snapshot damaged, a full one is made", snapshot=error.name, cause=error.cause)
             ledger.catch_up(store, task.host, task.module)
+            missing = not isinstance(error.__cause__, StoreDamaged)
+            ledger.unusable(task.host, task.module, error.name, error.cause, missing=missing)
             self._counts, self._problems, self._progress = Counts(), Problems(), Progress()
             self._sizes, self._quotes = set(), []
             return self._run(Foundation(Comparison(array("Q")), None, error.sequence))
@@ -347,6 +349,7 @@ class _Pull:
             state="partial" if partial else "complete",
             changes=changes,
             previous=previous,
+            after=foundation.sequence,
             facts=_facts(self._session.offer, self._problems, task.share),
         )
         memory = ModuleMemory(snapshot.sequence, tokens.tobytes(), kept)

@@ -7,7 +7,7 @@ log names, or cannot be read. What is done then is the driver's.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -16,8 +16,8 @@ import msgspec
 from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.errors import NotFound, SnapshotDamaged, StoreDamaged
 from pyrsyncbackup_collector.pull.compare import Comparison
-from pyrsyncbackup_collector.pull.ledger import Ledger
-from pyrsyncbackup_collector.store.snapshot import Snapshot
+from pyrsyncbackup_collector.pull.ledger import Known, Ledger
+from pyrsyncbackup_collector.store.snapshot import Recorded, Snapshot
 from pyrsyncbackup_collector.store.store import Store
 
 
@@ -35,8 +35,14 @@ class Foundation:
 
 
 def foundation_of(store: Store, ledger: Ledger, host: str, module: str) -> Foundation:
-    """The newest snapshot of a module, and what is remembered of it. Raises SnapshotDamaged."""
+    """The newest snapshot of a module, and what is remembered of it. Raises SnapshotDamaged.
+
+    Also where the store has another newest one than the catalog: what is older than that would not fit what follows.
+    """
     recorded = store.recorded(host, module)
+    known = ledger.newest(host, module)
+    if known is not None:
+        _must_be_there(known, recorded)
     if not recorded:
         return Foundation(Comparison(array("Q")), None, 0)
     newest = recorded[-1]
@@ -50,6 +56,15 @@ def foundation_of(store: Store, ledger: Ledger, host: str, module: str) -> Found
     if memory is not None and memory.sequence == previous.sequence:
         tokens.frombytes(memory.tokens)
     return Foundation(Comparison(tokens, lost), previous, previous.sequence, lost)
+
+
+def _must_be_there(known: Known, recorded: Sequence[Recorded]) -> None:
+    """Raise SnapshotDamaged if the store lacks the newest snapshot that the catalog knows. It may have a later one."""
+    if not recorded or recorded[-1].sequence < known.sequence:
+        raise SnapshotDamaged("it is not in the store", known.name, known.sequence)
+    there = next((one for one in reversed(recorded) if one.sequence <= known.sequence), None)
+    if there is None or (there.sequence, there.digest) != (known.sequence, known.digest):
+        raise SnapshotDamaged("the store has another one in its place", recorded[-1].name, recorded[-1].sequence)
 
 
 def entries_of(store: Store, snapshot: Snapshot | None) -> Iterator[Entry]:

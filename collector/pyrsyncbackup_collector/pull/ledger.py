@@ -29,6 +29,15 @@ class ModuleMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """A snapshot that the catalog knows: `digest` is the SHA-256 of its manifest file, hexadecimal."""
+
+    sequence: int
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoredObject:
     """One content that is now an object in the store, or lies there in chunks: then `stored_size` is 0."""
 
@@ -44,6 +53,14 @@ class Ledger(Protocol):
 
     def memory(self, host: str, module: str) -> ModuleMemory | None:
         """What is remembered of the module; None if it was never pulled."""
+        ...
+
+    def newest(self, host: str, module: str) -> Known | None:
+        """The newest snapshot of the module that is known, whether the store has it or not; None if there is none."""
+        ...
+
+    def unusable(self, host: str, module: str, name: str, cause: str, *, missing: bool) -> None:
+        """Remember that snapshot `name`, the newest of the module, is damaged or missing, and why."""
         ...
 
     def claimable_sizes(self, host: str, sizes: AbstractSet[int], *, share: bool) -> set[int]:

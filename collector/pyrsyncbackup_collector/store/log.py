@@ -93,6 +93,12 @@ class LogContent:
         """The sequence number of the newest snapshot when the last freeze was ended, 0 if none was."""
         return max((line.sequence for line in self.lines if line.op == "resume"), default=0)
 
+    def lost_lines(self, after: int) -> str:
+        """Why lines may be gone, pins among them: what a start accepted, after snapshot number `after`; or nothing."""
+        reasons = (line.reason for line in self.lines if line.op == "accept" and line.sequence > after)
+        # Of the head's signature alone nothing is lost.
+        return next((one for one in reasons if any("sign" not in part for part in one.split("; "))), "")
+
     def highest(self) -> int:
         """The highest sequence number ever given, 0 if none."""
         return max((line.sequence for line in self.lines), default=0)
@@ -216,6 +222,19 @@ class ModuleLog:
             raw = self.path.read_bytes()[: content.size]
         size = sum(len(line) + 1 for line in raw.split(b"\n")[: head.lines])
         return self.cut(replace(content, size=size))
+
+    def accept(self, content: LogContent) -> tuple[LogContent, list[str]]:
+        """Where log and head do not fit, say so in the log itself, so that going on does not hide it.
+
+        Returns what the log holds then, and what did not fit and was not said before.
+        """
+        known = any(line.op == "accept" for line in content.lines)
+        faults = self.verify(content)
+        if not faults or (known and content.faults == tuple(faults) and self.is_sealed(content)):
+            return content, []
+        after = self.append(content, "accept", content.highest(), reason="; ".join(faults)[:2000])
+        self.seal(after)
+        return after, faults
 
     def cut(self, content: LogContent) -> LogContent:
         """Remove a torn last line."""

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
-from pyrsyncbackup_collector.errors import BackupError, CatalogFull, StoreFull
+from pyrsyncbackup_collector.errors import BackupError, CatalogFull, StoreDamaged, StoreFull
 from pyrsyncbackup_collector.store import layout
 from pyrsyncbackup_collector.store.commit import Step
 from pyrsyncbackup_collector.store.faults import translate, translated
 from pyrsyncbackup_collector.store.log import Line, LogContent, ModuleLog, Operation
+from pyrsyncbackup_collector.store.lost import NEXT_LOG
 from pyrsyncbackup_collector.store.reserve import Reserve
 from pyrsyncbackup_collector.store.snapshot import Recorded
 
@@ -74,7 +75,10 @@ def prune(ground: Ground, why: Mapping[int, str], *, pinned_too: bool = False) -
     content = ground.log.read()
     if content.torn:
         content = ground.log.cut(content)
-    present = ground.listed(content)
+    if faults := ground.log.verify(content):
+        # What is said of pins may be missing: the next commit, or start, says so in the log, and rules stand still.
+        raise StoreDamaged(f"nothing is removed: the log does not fit: {'; '.join(faults)}", NEXT_LOG)
+    present = dict(ground.listed(content)) | _without_file(ground, content, why)
     pins = {} if pinned_too else content.pins()
     done.unknown = sorted(set(why) - set(present))
     done.pinned = [present[sequence] for sequence in sorted(set(why) & set(present) & set(pins))]
@@ -88,6 +92,18 @@ def prune(ground: Ground, why: Mapping[int, str], *, pinned_too: bool = False) -
         layout.sync_directory(ground.directory)
     ground.step("done")
     return done
+
+
+def _without_file(ground: Ground, content: LogContent, why: Mapping[int, str]) -> dict[int, Recorded]:
+    """Those of `why` that the log has and whose file somebody removed: their line alone is to come."""
+    there = ground.listed(content)
+    host, module = ground.directory.parent.name, ground.directory.name
+    found = {}
+    for sequence, line in content.committed().items():
+        name = layout.parse_manifest(line.file) if sequence in why and sequence not in there else None
+        if name is not None:
+            found[sequence] = Recorded(host, module, sequence, name.name, name.kind, line.manifest)
+    return found
 
 
 def batched(going: Sequence[Recorded]) -> Iterator[Sequence[Recorded]]:
@@ -152,6 +168,7 @@ def note(ground: Ground, op: Operation, sequence: int, why: str, time_s: int = 0
     content = ground.log.read()
     if content.torn:
         content = ground.log.cut(content)
+    content, _ = ground.log.accept(content)
     after = with_room(ground.reserve, lambda: ground.log.append(content, op, sequence, reason=why, time_s=time_s))
     with_room(ground.reserve, lambda: ground.log.seal(after))
 
@@ -164,8 +181,14 @@ def file_name(recorded: Recorded) -> str:
 def _needed(ground: Ground, content: LogContent) -> tuple[dict[str, str], list[tuple[int, str]]]:
     """The bases that kept deltas name, each with one that does; and the kept deltas that cannot be read."""
     needed: dict[str, str] = {}
-    unsure: list[tuple[int, str]] = []
-    for recorded in ground.listed(content).values():
+    there = ground.listed(content)
+    # A delta whose file is gone may come back from a second copy.
+    unsure = [
+        (sequence, line.file)
+        for sequence, line in content.committed().items()
+        if sequence not in there and line.file.endswith(".delta.zst")
+    ]
+    for recorded in there.values():
         if recorded.kind != "delta":
             continue
         try:

@@ -78,8 +78,9 @@ def _reconcile_module(store: Store, host: str, module: str, report: ReconcileRep
         content = log.cut(content)
         report.faults.append(f"{host}/{module}: the last line of the log was torn, and was cut off")
     content = log.undone(content)
-    content = _accept(log, content, f"{host}/{module}", report)
-    content = _complete(store, log, content, directory, report, host, module)
+    content, faults = log.accept(content)
+    report.faults += [f"{host}/{module}: {fault}" for fault in faults]
+    content = complete(store, log, content, directory, report, host, module)
     if not log.is_sealed(content):
         log.seal(content)
     report.swept += store.sweep(host, module).files
@@ -93,17 +94,7 @@ def _reconcile_module(store: Store, host: str, module: str, report: ReconcileRep
             report.faults.append(f"{host}/{module}: the manifest {line.file} is missing")
 
 
-def _accept(log: ModuleLog, content: LogContent, name: str, report: ReconcileReport) -> LogContent:
-    """Where log and head do not fit, say so in the log itself, so that going on does not hide it."""
-    known = sum(1 for line in content.lines if line.op == "accept")
-    faults = log.verify(content)
-    if not faults or (known and content.faults == tuple(faults) and log.is_sealed(content)):
-        return content
-    report.faults += [f"{name}: {fault}" for fault in faults]
-    return log.append(content, "accept", content.highest(), reason="; ".join(faults)[:2000])
-
-
-def _complete(
+def complete(
     store: Store, log: ModuleLog, content: LogContent, directory: Path, report: ReconcileReport, host: str, module: str
 ) -> LogContent:
     """Give manifests without a line in the log theirs, if they are whole; set aside those that are not."""
@@ -111,7 +102,9 @@ def _complete(
     pruned = {line.file for line in content.lines if line.op == "prune"}
     with translated(directory):
         names = [layout.parse_manifest(item.name) for item in directory.iterdir()]
-    for name in sorted((n for n in names if n and n.file_name not in logged), key=lambda n: n.sequence):
+    unlogged = sorted((n for n in names if n and n.file_name not in logged), key=lambda n: n.sequence)
+    lost = not content.count and len(unlogged) > 1
+    for name in unlogged:
         path = directory / name.file_name
         if name.file_name in pruned:
             continue
@@ -129,10 +122,15 @@ def _complete(
             with translated(path):
                 path.replace(aside)
             report.set_aside.append(aside)
-            report.faults.append(f"{host}/{module}: {path.name} is not whole and was set aside: {fault.cause}")
+            report.faults.append(f"{host}/{module}: {path.name} was set aside: {fault.cause}")
             continue
         content = log.append(
             content, "commit", name.sequence, file=name.file_name, manifest=digest, time_s=int(snapshot.time // 1)
         )
         report.completed.append(recorded)
+    if lost:
+        # A crash leaves one at most.
+        why = f"the log was not there, {len(unlogged)} manifests are"
+        report.faults.append(f"{host}/{module}: {why}")
+        content = log.append(content, "accept", content.highest(), reason=why)
     return content

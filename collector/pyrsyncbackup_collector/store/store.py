@@ -46,7 +46,7 @@ from pyrsyncbackup_collector.store.manifest import (
 )
 from pyrsyncbackup_collector.store.objects import LARGE, ObjectStore
 from pyrsyncbackup_collector.store.prune import Pruned
-from pyrsyncbackup_collector.store.reconcile import ReconcileReport, reconcile
+from pyrsyncbackup_collector.store.reconcile import ReconcileReport, complete, reconcile
 from pyrsyncbackup_collector.store.reserve import Reserve
 from pyrsyncbackup_collector.store.signature import Signer
 from pyrsyncbackup_collector.store.snapshot import COMPLETE, PARTIAL, Change, Facts, Recorded, Snapshot, damaged
@@ -269,13 +269,15 @@ class Store:
         state: str,
         changes: Iterable[Change],
         previous: Snapshot | None,
+        after: int = 0,
         facts: Facts = Facts(),  # noqa: B008 - frozen
     ) -> Snapshot:
         """Make a snapshot, durably, of `previous` and the `changes` to it, in order.
 
         `previous` is the newest snapshot of any state, or None to take `changes` as all entries there are. The objects
         that entries name were written and synced before. When this returns the snapshot survives a power loss; when it
-        raises there is none. `time` is the collector's, in seconds since 1970, and may repeat or run backwards.
+        raises there is none. `time` is the collector's, in seconds since 1970, and may repeat or run backwards. The
+        snapshot's number is higher than `after`, one that is known of and may be lost here.
         """
         self._must_be_locked()
         if state not in (COMPLETE, PARTIAL):
@@ -285,7 +287,7 @@ class Store:
             layout.make_directory(directory.parent)
             layout.make_directory(directory)
             try:
-                return self._commit(directory, host, module, time, state, changes, previous, facts)
+                return self._commit(directory, host, module, time, state, changes, previous, after, facts)
             except BaseException:
                 # Whatever failed counts; what cannot be removed now is removed at the next start.
                 _discard_quietly(directory)
@@ -300,13 +302,17 @@ class Store:
         state: str,
         changes: Iterable[Change],
         previous: Snapshot | None,
+        after: int,
         facts: Facts,
     ) -> Snapshot:
         log = self.log(host, module)
         content = log.read()
         if content.torn:
             content = log.cut(content)
-        sequence = self._next_sequence(directory, content)
+        content, faults = log.accept(content)
+        if faults or not content.count:
+            content = complete(self, log, content, directory, ReconcileReport(), host, module)
+        sequence = max(self._next_sequence(directory, content), after + 1)
         self._check_previous(host, module, content, previous)
         self._step("draft")
         if previous is None:

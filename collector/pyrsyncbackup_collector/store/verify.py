@@ -17,7 +17,6 @@ from pyrsyncbackup_collector.errors import StoreDamaged
 from pyrsyncbackup_collector.store import layout
 from pyrsyncbackup_collector.store.copied import CopiedSnapshots
 from pyrsyncbackup_collector.store.findings import (
-    LOG,
     MISSING,
     OBJECT,
     ROTTEN,
@@ -27,6 +26,7 @@ from pyrsyncbackup_collector.store.findings import (
     Verified,
     mended_copy,
 )
+from pyrsyncbackup_collector.store.lost import gone_module
 from pyrsyncbackup_collector.store.needed import PARTS, Contents, Needed, needing
 from pyrsyncbackup_collector.store.rehash import Examined, Rehash
 from pyrsyncbackup_collector.store.store import Store
@@ -116,13 +116,8 @@ class _Run:
             self._pruned += check.pruned
             self._accepted += check.accepted
         for host, module in gone:
-            count = len(known[host, module])
-            named = [f"{host}/{module}@{name}" for _, (name, _) in sorted(known[host, module].items())]
-            needs = Needing()
-            for one in named:
-                needs = needs.with_one(one)
-            cause = f"its directory is not there, the catalog knows {count} of its snapshots"
-            self._tally.add(Finding(MISSING, LOG, f"{host}/{module}", cause, needs, "take it from a second copy"))
+            names = [name for _, (name, _) in sorted(known[host, module].items())]
+            self._tally.add(gone_module(host, module, names))
 
     def _gone_from_the_copy(self, copied: CopiedSnapshots, there: set[tuple[str, str]]) -> None:
         for host, module in copied.modules():

@@ -26,6 +26,7 @@ from pyrsyncbackup_collector.store.findings import (
     mended_copy,
 )
 from pyrsyncbackup_collector.store.log import Line, LogContent, ModuleLog
+from pyrsyncbackup_collector.store.lost import NEXT_LOG, NEXT_MANIFEST, NO_FILE
 from pyrsyncbackup_collector.store.manifest import Base, checked
 from pyrsyncbackup_collector.store.snapshot import Recorded
 
@@ -40,8 +41,6 @@ _TRIES: Final = 5
 _LINE: Final = 0.1
 # Faults of one log that are told.
 _SHOWN: Final = 5
-_NEXT_LOG: Final = "find out who changed the store; compare with a second copy"
-_NEXT_MANIFEST: Final = "bring the file back from a second copy; the next pull goes on without it"
 
 
 class ModuleCheck:
@@ -74,7 +73,7 @@ class ModuleCheck:
             self._unlogged(content)
         for name, (kind, cause) in self._broken.items():
             needing = self._dependents.get(name, Needing())
-            step = self._next(name, _NEXT_MANIFEST)
+            step = self._next(name, NEXT_MANIFEST)
             self.findings.append(Finding(kind, MANIFEST, f"{self._name}@{name}", cause, needing, step))
 
     # The log
@@ -97,7 +96,7 @@ class ModuleCheck:
         self._committed = committed
         self.pruned = sum(1 for line in content.lines if line.op == "prune")
         self.accepted = [
-            f"{self._name}: found at a start, and gone on with: {line.reason}"
+            f"{self._name}: found before, and gone on with: {line.reason}"
             for line in content.lines
             if line.op == "accept"
         ]
@@ -122,7 +121,7 @@ class ModuleCheck:
         needing = Needing()
         for sequence in sorted(names):
             needing = needing.with_one(f"{self._name}@{names[sequence]}")
-        self.findings.append(Finding(kind, LOG, self._name, cause, needing, self._next("log", _NEXT_LOG)))
+        self.findings.append(Finding(kind, LOG, self._name, cause, needing, self._next("log", NEXT_LOG)))
 
     def _next(self, stem: str, otherwise: str) -> str:
         if self._store.copied is None:
@@ -143,7 +142,7 @@ class ModuleCheck:
         name = layout.parse_manifest(line.file)
         if name is None or name.sequence != line.sequence:
             cause = f"its line of snapshot {line.sequence} names no manifest of it: {printable(line.file[:100])}"
-            self.findings.append(Finding(TAMPERED, LOG, self._name, cause, Needing(), _NEXT_LOG))
+            self.findings.append(Finding(TAMPERED, LOG, self._name, cause, Needing(), NEXT_LOG))
             return
         self.manifests += 1
         recorded = Recorded(self._host, self._module, name.sequence, name.name, name.kind, line.manifest)
@@ -183,7 +182,7 @@ class ModuleCheck:
                 return reader.header.base
         except NotFound:
             if not self._was_pruned(recorded.sequence):
-                self._broken[recorded.name] = MISSING, "its file is not there"
+                self._broken[recorded.name] = MISSING, NO_FILE
         except (StoreMissing, StoreReadOnly):
             raise
         except StoreError as error:

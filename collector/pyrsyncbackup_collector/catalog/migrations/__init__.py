@@ -23,6 +23,7 @@ from pyrsyncbackup_collector.catalog.migrations import (
     m0009_drills,
     m0010_copies,
     m0011_workers,
+    m0013_unsound,
 )
 from pyrsyncbackup_collector.errors import CatalogMismatch
 
@@ -40,6 +41,7 @@ STEPS: Final[Mapping[int, Step]] = {
     9: m0009_drills.up,
     10: m0010_copies.up,
     11: m0011_workers.up,
+    13: m0013_unsound.up,
 }
 
 
@@ -65,7 +67,7 @@ def migrate(database: Database, steps: Mapping[int, Step] = STEPS) -> int:
             f"the catalog {database.path} has schema {present}, this program knows up to {latest(steps)}",
             "it was used by a newer pyrsyncbackup: install that one",
         )
-    todo = range(present + 1, latest(steps) + 1)
+    todo = [number for number in sorted(steps) if number > present]
     for number in todo:
         with database.writing() as raw:
             if version(database) >= number:

@@ -27,8 +27,9 @@ CHANGES = (
 def downgrade(new: Path, old: Path, schema: int) -> None:
     """Write a catalog of an old schema that holds what that schema has of the new one's rows."""
     with closing(sqlite3.connect(old, isolation_level=None)) as raw:
-        for number in range(1, schema + 1):
-            migrations.STEPS[number](raw)
+        for number in sorted(migrations.STEPS):
+            if number <= schema:
+                migrations.STEPS[number](raw)
         raw.execute("ATTACH ? AS new", (str(new),))
         tables = [row[0] for row in raw.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")]
         for table in tables:
@@ -78,7 +79,7 @@ def estate(tmp_path: Path):
     made.close()
 
 
-@pytest.mark.parametrize("schema", range(1, migrations.latest()))
+@pytest.mark.parametrize("schema", sorted(migrations.STEPS)[:-1])
 def test_an_old_catalog_answers_and_prunes_like_one_of_today(estate: Estate, tmp_path: Path, schema: int) -> None:
     expected = answers(estate.catalog)
     estate.catalog.close()

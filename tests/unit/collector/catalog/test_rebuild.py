@@ -251,18 +251,45 @@ def test_a_catalog_older_than_the_store_is_refused(filled: Estate) -> None:
     assert REMEDY in caught.value.hint
 
 
-def test_a_store_older_than_the_catalog_is_refused(filled: Estate) -> None:
+def test_a_manifest_that_the_store_lost_keeps_its_place_and_all_that_it_named(filled: Estate) -> None:
+    before = about_snapshots(filled.catalog)
     newest = filled.store.newest("web1", "etc")
     assert newest is not None
     (manifest,) = (filled.store.path / "manifests" / "web1" / "etc").glob(f"{newest.name}.*")
-    manifest.unlink()
-    with pytest.raises(CatalogMismatch, match=f"the catalog has snapshot {newest.name} of web1/etc"):
-        filled.catalog.check_against(filled.store)
+    aside = manifest.rename(filled.store.path / "aside")
+    for _ in range(2):
+        assert filled.catalog.check_against(filled.store) == []
+        assert about_snapshots(filled.catalog) == before
+        (found,) = filled.catalog.unsound()
+        assert (found.host, found.module, found.what, found.kind) == ("web1", "etc", "manifest", "missing")
+        assert (found.name, found.cause) == (newest.name, "its file is not there")
+        assert found.snapshots == (f"web1/etc@{newest.name}",)
+    # The next check sees it changed, so that a pull comes soon.
+    assert "etc" not in filled.catalog.fingerprints("web1")
+    aside.rename(manifest)
+    assert filled.catalog.check_against(filled.store) == []
+    assert filled.catalog.unsound() == []
 
 
-def test_a_module_that_the_store_lost_is_refused(filled: Estate) -> None:
-    (filled.store.path / "manifests" / "db1").rename(filled.store.path.parent / "moved")
-    with pytest.raises(CatalogMismatch, match="db1/cron, the store has none"):
+def test_a_module_that_the_store_lost_is_one_finding_that_names_its_snapshots(filled: Estate) -> None:
+    before = about_snapshots(filled.catalog)
+    away = (filled.store.path / "manifests" / "db1").rename(filled.store.path.parent / "moved")
+    assert filled.catalog.check_against(filled.store) == []
+    (found,) = filled.catalog.unsound()
+    assert (found.host, found.module, found.what, found.kind, found.name) == ("db1", "cron", "log", "missing", "")
+    assert found.cause.startswith("its directory is not there, the catalog knows ")
+    assert found.total == len(filled.catalog.snapshots("db1")) == len(found.snapshots)
+    assert about_snapshots(filled.catalog) == before
+    away.rename(filled.store.path / "manifests" / "db1")
+    filled.catalog.check_against(filled.store)
+    assert filled.catalog.unsound() == []
+
+
+def test_a_store_without_any_module_is_refused(filled: Estate) -> None:
+    manifests = filled.store.path / "manifests"
+    manifests.rename(filled.store.path.parent / "moved")
+    manifests.mkdir()
+    with pytest.raises(CatalogMismatch, match=r"snapshots of db1/cron and \d+ more modules, the store has none at all"):
         filled.catalog.check_against(filled.store)
 
 

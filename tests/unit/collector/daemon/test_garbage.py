@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +13,9 @@ import pytest
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.daemon import chores, garbage
 from pyrsyncbackup_collector.daemon.composition import Parts
+from pyrsyncbackup_collector.entry import DIRECTORY, Entry
 from pyrsyncbackup_collector.pull.cancel import Cancel
+from pyrsyncbackup_collector.store.snapshot import Change
 from pyrsyncbackup_collector.store.store import Store
 
 from tests.support.estate import Content, Estate
@@ -100,3 +104,31 @@ def test_what_a_reader_of_a_pruned_snapshot_needs_stays_while_it_reads(
         for entry in estate.store.entries(replace(first)):
             assert not entry.sha256 or estate.store.objects.read_entry(entry)
     assert do(estate, tmp_path, rate=0).document["objects"] == 1
+
+
+def test_what_only_a_lost_manifest_named_stays(estate: Estate, tmp_path: Path, clock: StillClock) -> None:
+    lost = estate.pull("web2", "etc", {b"etc/only": Content(b"only here"), b"etc/a": Content(b"b")})
+    next((estate.store.path / "manifests/web2/etc").glob(f"{lost.name}.*")).unlink()
+    estate.pull("web3", "etc", {b"etc/x": Content(b"x")})
+    shutil.rmtree(estate.store.path / "manifests/web3")
+    for _ in range(3):
+        assert estate.catalog.check_against(estate.store) == []
+        done = do(estate, tmp_path, rate=0)
+        assert (done.outcome, done.error) == ("complete", None)
+        clock.time += 2 * DAY
+    # Of all that was pulled the content of the pruned snapshot alone went.
+    assert estate.catalog.space().objects == 3
+    for content in (b"b", b"only here", b"x"):
+        assert estate.store.objects.stored_size(hashlib.sha256(content).hexdigest())
+
+
+def test_it_refuses_while_the_store_has_another_snapshot_of_the_same_number(
+    estate: Estate, tmp_path: Path, clock: StillClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = estate.pull("web2", "etc", {b"etc/a": Content(b"one")})
+    shutil.rmtree(estate.store.path / "manifests/web2")
+    changes = [Change(b"etc", Entry(path_text="etc", type=DIRECTORY))]
+    estate.store.commit("web2", "etc", time=first.time, state="complete", changes=changes, previous=None)
+    monkeypatch.setattr(garbage, "SETTLE", 0.0)
+    done = do(estate, tmp_path, rate=0)
+    assert f"snapshot {first.name} of web2/etc is another one in the store" in str(done.error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -21,12 +22,12 @@ from pyrsyncbackup_collector.daemon import chores, retention
 from pyrsyncbackup_collector.daemon.composition import Parts
 from pyrsyncbackup_collector.errors import (
     BackupError,
-    CatalogMismatch,
     ClockDoubtful,
     NotFound,
     SandboxUnavailable,
 )
 from pyrsyncbackup_collector.pull.cancel import Cancel
+from pyrsyncbackup_collector.pull.ledger import ModuleMemory
 from pyrsyncbackup_collector.store.store import Store
 from pyrsyncbackup_collector.transport.offer import ModuleOffer, ModuleState
 
@@ -195,14 +196,44 @@ def test_after_a_pull_its_module_is_pruned(scene: Scene) -> None:
 # What keeps it from removing anything
 
 
-def test_store_and_catalog_that_differ_are_not_pruned(scene: Scene) -> None:
+def test_a_snapshot_that_the_store_lost_takes_no_place_and_goes_when_its_time_comes(scene: Scene) -> None:
     for _ in range(6):
         scene.pull()
-    next((scene.estate.store.path / "manifests/web1/etc").glob("000005-*")).unlink()
-    with pytest.raises(CatalogMismatch, match="snapshot 000005") as raised:
-        scene.chore("prune")
-    assert "catalog rebuild" in raised.value.hint
-    assert len(scene.estate.store.recorded("web1", "etc")) == 5
+    scene.policy(keep=Keep.model_validate({"last": 2}))
+    next((scene.estate.store.path / "manifests/web1/etc").glob("000006-*")).unlink()
+    done = scene.chore("prune", host="web1")
+    kept = [one["sequence"] for one in done["modules"][0]["snapshots"] if one["keep"]]
+    # By the rule 5 and 6; without 6, which nobody can read, 4 is among the last two.
+    assert (kept, done["problems"]) == ([4, 5, 6], 0)
+    assert [one.sequence for one in scene.estate.catalog.snapshots("web1")] == [4, 5, 6]
+    for _ in range(4):
+        scene.estate.catalog.catch_up(scene.estate.store, "web1", "etc")
+        previous = scene.estate.store.newest("web1", "etc")
+        scene.clock.time += DAY
+        snapshot = scene.estate.store.commit(
+            "web1", "etc", time=scene.clock.time, state="complete", changes=[], previous=previous, after=6
+        )
+        memory = ModuleMemory(snapshot.sequence, b"", b"")
+        known = scene.estate.catalog.newest("web1", "etc")
+        assert known is not None
+        scene.estate.catalog.commit("", snapshot, [], memory, previous=known.sequence)
+    scene.chore("prune")
+    assert scene.left() == [9, 10]
+    assert (6, "prune") in [(each.sequence, each.op) for each in scene.estate.store.log("web1", "etc").read().lines]
+
+
+def test_what_the_log_does_not_name_stays_until_it_is_forgotten(scene: Scene) -> None:
+    for _ in range(6):
+        scene.pull()
+        scene.pull("db1/etc")
+    shutil.rmtree(scene.estate.store.path / "manifests/web1")
+    assert scene.chore("prune")["problems"] == 0
+    assert [one.sequence for one in scene.estate.catalog.snapshots("web1")] == [1, 2, 3, 4, 5, 6]
+    scene.estate.catalog.check_against(scene.estate.store)
+    assert scene.estate.catalog.unsound() != []
+    assert scene.chore("forget", host="web1", module="")["removed"] == 6
+    assert scene.estate.catalog.snapshots("web1") == []
+    assert scene.estate.catalog.unsound() == []
 
 
 def test_a_module_whose_pull_is_being_recorded_waits(scene: Scene) -> None:

@@ -7,6 +7,7 @@ import os
 import random
 import stat
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from pyrsyncbackup_collector.entry import DIRECTORY, Entry, order, text_or_bytes
 from pyrsyncbackup_collector.errors import StoreBusy, StoreDamaged, StoreError, StoreMissing
 from pyrsyncbackup_collector.store.snapshot import Change, Facts, Problem, Snapshot, Totals
 from pyrsyncbackup_collector.store.store import Store
+
+from tests.support.estate import Content, Estate
 
 TIME = 1_790_000_000.25
 
@@ -236,3 +239,39 @@ def test_incoming_is_private_and_goes_whatever_a_transfer_left(store: Store) -> 
     store.discard_incoming("run-1")
     assert not incoming.exists()
     store.discard_incoming("run-1")
+
+
+@pytest.mark.parametrize("head", ["kept", "gone"])
+def test_a_log_that_was_cut_or_removed_gets_its_manifests_back_with_the_next_commit(tmp_path, head):
+    with closing(Estate(tmp_path)) as estate:
+        for number in range(3):
+            estate.pull("web1", "etc", {b"etc/a": Content(b"%d" % number)})
+        before = estate.store.recorded("web1", "etc")
+        log = estate.store.path / "manifests/web1/etc/log.jsonl"
+        if head == "kept":
+            log.write_bytes(log.read_bytes().splitlines(keepends=True)[0])
+        else:
+            log.unlink()
+            log.with_name("log.head.json").unlink()
+        changes = [Change(b"etc", Entry(path_text="etc", type=DIRECTORY))]
+        snapshot = estate.store.commit(
+            "web1", "etc", time=1_790_000_000, state="complete", changes=changes, previous=None, after=3
+        )
+        assert [one.sequence for one in estate.store.recorded("web1", "etc")] == [1, 2, 3, snapshot.sequence]
+        assert estate.store.recorded("web1", "etc")[:3] == before
+        assert estate.store.verify_log("web1", "etc") == []
+        content = estate.store.log("web1", "etc").read()
+        assert [line.op for line in content.lines].count("accept") == 1
+        assert content.lost_lines(0)
+
+
+def test_nothing_is_pruned_by_a_log_that_does_not_fit(tmp_path):
+    with closing(Estate(tmp_path)) as estate:
+        for number in range(3):
+            estate.pull("web1", "etc", {b"etc/a": Content(b"%d" % number)})
+        estate.store.pin("web1", "etc", 1, "for ever")
+        log = estate.store.path / "manifests/web1/etc/log.jsonl"
+        log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:3]))
+        with pytest.raises(StoreDamaged, match="nothing is removed: the log does not fit: the log has 3 lines"):
+            estate.store.prune("web1", "etc", {1: "by a test"})
+        assert len(estate.store.recorded("web1", "etc")) == 3
