@@ -76,8 +76,9 @@ def verify(
     digests = list(damaged_objects(found))
     if place.source is None:
         digests += [each for each in _awaited(place) if each not in digests]
-    if digests and place.source is None:
-        handled = _handle(place, digests)
+        modules = _unsound(place, found)
+        if digests or modules:
+            handled = _handle(place, digests, modules)
     if as_json:
         screen.json(_document(found, handled))
     else:
@@ -163,10 +164,19 @@ def _awaited(place: Workplace) -> list[str]:
     return []
 
 
-def _handle(place: Workplace, digests: list[str]) -> Mapping[str, Any]:
-    """Have damaged objects set aside by whoever holds the store's lock."""
+def _unsound(place: Workplace, found: Verified) -> list[tuple[str, str]]:
+    """Modules of whose logs and manifests something was found, now or before: they are recorded, or right again."""
+    names = {each.name.partition("@")[0] for each in found.findings if each.what != OBJECT}
+    modules = {(host, module) for host, _, module in (name.partition("/") for name in names)}
+    with contextlib.suppress(CatalogError), place.catalog() as catalog:
+        modules |= {(view.host, view.module) for view in catalog.unsound()}
+    return sorted(modules)
+
+
+def _handle(place: Workplace, digests: list[str], modules: list[tuple[str, str]]) -> Mapping[str, Any]:
+    """Have what was found recorded, and damaged objects set aside, by whoever holds the store's lock."""
     try:
-        return chore.do(place, "damage", {"digests": digests})
+        return chore.do(place, "damage", {"digests": digests, "modules": modules})
     except Cancelled:
         raise
     except BackupError as error:

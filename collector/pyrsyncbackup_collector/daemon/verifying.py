@@ -1,4 +1,6 @@
-"""Verification as work on the store: reading every object again in its turn, and what is done about a damaged one.
+"""Verification as work on the store: reading logs, manifests and objects again in their turn, and what follows.
+
+What is wrong with logs and manifests is recorded, and stays as it is: the next pull of the module does not rely on it.
 
 A damaged object loses its row first, so that nobody can claim it from then on, and is moved out of the way then: a
 crash between the two leaves a file without a row, which the next who has the content replaces.
@@ -11,21 +13,27 @@ from typing import Any, Final
 
 from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.config.model import VERIFY_TURNS
+from pyrsyncbackup_collector.daemon import absent, unsound
 from pyrsyncbackup_collector.daemon.chore import Work
-from pyrsyncbackup_collector.entry import printable
+from pyrsyncbackup_collector.entry import Entry, printable
 from pyrsyncbackup_collector.errors import StoreDamaged
 from pyrsyncbackup_collector.store import aside
+from pyrsyncbackup_collector.store.garbage import PARTS
 from pyrsyncbackup_collector.store.prune import with_room
 from pyrsyncbackup_collector.store.rehash import NO_FILE, Examined, Rehash
 
 # Objects that are taken from the catalog, and recorded as read, at once: a transaction of a millisecond.
 _BATCH: Final = 200
+# What counts for the pace: an entry of a manifest is so many bytes, read by the thousand; a manifest so many more.
+_ENTRY: Final = 200
+_ENTRIES: Final = 1000
+_MANIFEST: Final = 10_000
 # A large object is read in pieces; a pause shorter than this is not worth a system call.
 _PAUSE: Final = 0.02
 
 
 def verify(work: Work, _: Mapping[str, Any]) -> dict[str, Any]:
-    """Read again all objects whose turn it is, at the configured rate; set damaged ones aside.
+    """Read again all logs, manifests and objects whose turn it is, at the configured rate; set damaged objects aside.
 
     Goes on where it was stopped: what was read is recorded as it goes, the oldest comes first.
     """
@@ -34,7 +42,14 @@ def verify(work: Work, _: Mapping[str, Any]) -> dict[str, Any]:
     # Those whose time comes before the next run are due in this one.
     before = parts.clock.now() - (every - every / VERIFY_TURNS)
     pace = _Pace(work, upkeep.verify_rate)
-    objects = damaged = size = 0
+    document = {"objects": 0, "bytes": 0, "damaged": 0, "logs": 0, "manifests": 0, "findings": 0}
+    _modules(work, before, pace, document)
+
+    def looked(part: int) -> None:
+        work.cancel.check()
+        work.tell("files", part, PARTS)
+
+    document["damaged"] += absent.note(parts.store, parts.catalog, range(PARTS), looked)
     with Rehash(parts.store.objects.place) as rehash:
         while batch := parts.catalog.due_objects(before, _BATCH):
             done: list[str] = []
@@ -44,19 +59,41 @@ def verify(work: Work, _: Mapping[str, Any]) -> dict[str, Any]:
                     # A content in chunks has no file of its own; its chunks have their turns.
                     found = rehash.one(sha256, pace.took) if stored_size else Examined(sha256, "", "", 0)
                     if found.kind:
-                        damaged += _handle(work, found)
+                        document["damaged"] += _handle(work, found)
                     done.append(sha256)
-                    objects += 1
-                    size += stored_size
+                    document["objects"] += 1
+                    document["bytes"] += stored_size
             finally:
                 parts.catalog.verified(done)
-            work.tell("objects", objects, 0)
-    return {"objects": objects, "bytes": size, "damaged": damaged}
+            work.tell("objects", document["objects"], 0)
+    return document
+
+
+def _modules(work: Work, before: float, pace: _Pace, document: dict[str, int]) -> None:
+    """Logs and manifests, a module at a time."""
+    due = work.parts.catalog.due_modules(before)
+    entries = 0
+
+    def read(_: Entry) -> None:
+        nonlocal entries
+        entries += 1
+        if entries % _ENTRIES == 0:
+            pace.took(_ENTRIES * _ENTRY)
+
+    for number, (host, module) in enumerate(due):
+        work.cancel.check()
+        work.tell("manifests", number, len(due))
+        manifests, found = unsound.look(work.parts.store, work.parts.catalog, host, module, read)
+        pace.took(manifests * _MANIFEST)
+        document["logs"] += 1
+        document["manifests"] += manifests
+        document["findings"] += len(found)
 
 
 def handle_damage(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
     """Look again at the objects that `options["digests"]` names, and set aside those that are damaged.
 
+    So it does at the logs and manifests of `options["modules"]`, pairs of names, and records what is wrong with them.
     What a command found is not believed: it may be long ago. One that is awaited and lies there, sound, is known again.
     The document says what became of each: `damaged`, or `sound`.
     """
@@ -77,6 +114,9 @@ def handle_damage(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
             sound.append(found.sha256)
             if not found.kind:
                 _know_again(work, found)
+    for host, module in options.get("modules", ()):
+        work.cancel.check()
+        unsound.look(work.parts.store, work.parts.catalog, str(host), str(module), lambda _: None)
     return {"damaged": damaged, "sound": sound}
 
 

@@ -17,6 +17,7 @@ from pyrsyncbackup_collector.errors import StoreDamaged
 from pyrsyncbackup_collector.store import layout
 from pyrsyncbackup_collector.store.copied import CopiedSnapshots
 from pyrsyncbackup_collector.store.findings import (
+    LOG,
     MISSING,
     OBJECT,
     ROTTEN,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +22,7 @@ from pyrsyncbackup_collector.config.model import Upkeep
 from pyrsyncbackup_collector.daemon.chore import Work
 from pyrsyncbackup_collector.daemon.composition import Parts
 from pyrsyncbackup_collector.daemon.verifying import handle_damage, verify
-from pyrsyncbackup_collector.errors import Cancelled
+from pyrsyncbackup_collector.errors import Cancelled, StoreMissing
 from pyrsyncbackup_collector.pull.cancel import Cancel
 from pyrsyncbackup_collector.store import aside
 from pyrsyncbackup_collector.store.rehash import Rehash
@@ -216,3 +218,104 @@ def test_killed_between_row_and_file_the_next_one_who_has_the_content_replaces_i
     assert vault.catalog.damage() == []
     vault.close()
     assert vault.findings(capsys) == []
+
+
+# Logs and manifests
+
+
+def damaged_log(vault: Vault) -> None:
+    flip(vault.module() / "log.jsonl")
+
+
+def cut_log(vault: Vault) -> None:
+    log = vault.module() / "log.jsonl"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:2]))
+
+
+def damaged_manifest(vault: Vault) -> None:
+    flip(next(vault.module().glob("000002-*")))
+
+
+def lost_manifest(vault: Vault) -> None:
+    next(vault.module().glob("000003-*")).unlink()
+
+
+def lost_module(vault: Vault) -> None:
+    shutil.rmtree(vault.module())
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (damaged_log, [("log", "tampered"), ("manifest", "tampered")]),
+        (cut_log, [("log", "tampered")]),
+        (damaged_manifest, [("manifest", "tampered")]),
+        (lost_manifest, [("manifest", "missing")]),
+        (lost_module, [("log", "missing")]),
+    ],
+)
+def test_each_log_and_manifest_is_read_once_in_its_turn_and_what_is_wrong_is_recorded(
+    vault: Vault, capsys: pytest.CaptureFixture[str], damage: Callable[[Vault], None], expected: list[tuple[str, str]]
+) -> None:
+    assert verify(work(vault, Later(0)), {})["logs"] == 0
+    first = verify(work(vault, Later(31)), {})
+    assert (first["logs"], first["manifests"], first["findings"]) == (2, 4, 0)
+    aside = vault.directory / "aside"
+    shutil.copytree(vault.module(), aside)
+    damage(vault)
+    assert verify(work(vault, Later(32)), {})["logs"] == 0
+    found = verify(work(vault, Later(62)), {})
+    assert found["logs"] == 2
+    assert found["findings"] >= len(expected)
+    assert [(each.what, each.kind) for each in vault.catalog.unsound()] == expected
+    before = vault.catalog.unsound()
+    assert verify(work(vault, Later(93)), {})["findings"] == found["findings"]
+    assert vault.catalog.unsound() == before
+    # The module is pulled soon, and an administrator is told.
+    assert set(vault.catalog.fingerprints("web1")) == set()
+    assert set(vault.catalog.fingerprints("web2")) == {"etc"}
+    vault.unlock()
+    told = vault.say(capsys, "status")
+    assert told.code == 14
+    assert f"the {expected[0][0]}" in told.out
+    assert f"is {expected[0][1]}:" in told.out
+    # What somebody put back is seen by `verify`, and all is well again.
+    shutil.rmtree(vault.module(), ignore_errors=True)
+    aside.rename(vault.module())
+    assert vault.say(capsys, "verify").code == 0
+    vault.store = Store.open(vault.directory / "store", lock=True, signer=vault.signer)
+    vault.catalog = Catalog.open(vault.catalog_path, vault.store.id)
+    assert vault.catalog.unsound() == []
+
+
+def test_a_command_leaves_what_it_found_wrong_with_manifests_in_status(
+    vault: Vault, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged_manifest(vault)
+    vault.unlock()
+    assert vault.say(capsys, "verify", "web1/etc").code == 15
+    told = vault.say(capsys, "status", "--json")
+    assert told.code == 14
+    (problem,) = json.loads(told.out)["problems"]
+    assert (problem["state"], problem["host"], problem["module"]) == ("damaged", "web1", "etc")
+
+
+def test_an_object_without_a_file_is_found_before_its_turn(vault: Vault) -> None:
+    vault.store.objects.place(SAME).unlink()
+    found = verify(work(vault, Later(1)), {})
+    assert (found["objects"], found["damaged"]) == (0, 1)
+    assert vault.catalog.lost("web1", "etc") == {SAME}
+
+
+def test_a_store_whose_objects_are_not_mounted_loses_none(vault: Vault) -> None:
+    objects = vault.store.path / "objects"
+    away = objects.rename(vault.directory / "away")
+    for made in (False, True):
+        if made:
+            objects.mkdir()
+        with pytest.raises(StoreMissing):
+            verify(work(vault, Later(31)), {})
+        assert vault.catalog.damage() == []
+    objects.rmdir()
+    away.rename(objects)
+    assert verify(work(vault, Later(31)), {})["damaged"] == 0
