@@ -23,7 +23,7 @@ from pyrsyncbackup_collector.catalog.migrations import (
     m0009_drills,
     m0010_copies,
     m0011_workers,
-    m0013_unsound,
+    m0012_unsound,
 )
 from pyrsyncbackup_collector.errors import CatalogMismatch
 
@@ -41,7 +41,7 @@ STEPS: Final[Mapping[int, Step]] = {
     9: m0009_drills.up,
     10: m0010_copies.up,
     11: m0011_workers.up,
-    13: m0013_unsound.up,
+    12: m0012_unsound.up,
 }
 
 
