@@ -220,13 +220,20 @@ def test_what_cannot_be_meant_is_refused_in_one_line(say: Say, words: tuple[str,
     assert "Traceback" not in err
 
 
-def test_a_missing_manifest_refuses_every_prune(say: Say, tmp_path: Path) -> None:
+def test_a_missing_manifest_stops_no_prune_and_is_in_status_until_a_rule_removes_it(say: Say, tmp_path: Path) -> None:
     next((tmp_path / "store/manifests/web1/etc").glob("000003-*")).unlink()
-    for more in ((), ("--dry-run",)):
-        code, _, err = say("prune", *more)
-        assert code == 11
-        assert "the catalog has snapshot 000003-" in err
-        assert "next: run `pyrsyncbackup catalog rebuild`" in err
+    # Who writes to the store sees it first.
+    assert say("gc")[0] == 0
+    code, out, _ = say("status")
+    assert code == 14
+    assert "damaged web1/etc" in out
+    assert "its file is not there" in " ".join(out.split())
+    assert say("prune", "--dry-run")[0] == 0
+    code, out, _ = say("prune", "web1/etc")
+    assert code == 0
+    assert "000003-" in out
+    assert "damaged web1/etc" not in say("status")[1]
+    assert "missing manifest" not in say("verify", "web1/etc")[1]
 
 
 def test_the_clock_is_called_right_when_nobody_doubts_it(say: Say) -> None:
