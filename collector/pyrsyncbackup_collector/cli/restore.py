@@ -132,8 +132,7 @@ def restore(
             parcel = Parcel(snapshot, whole, () if selection.everything else _choice(paths, exclude))
             report, sent = send_to_host(place, host, parcel, partial(_fill, store, entries, whole))
         else:
-            _warn_of_room(order, whole)
-            with _told_what_stays(order), RestoreDisplay("restore", whole) as display:
+            with _told_what_stays(order, whole), RestoreDisplay("restore", whole) as display:
                 report = _do(order, store, entries, display)
     restore_report.show(report, name, to_stderr=order.to_stdout, as_json=as_json, sent=sent)
     if not report.complete or (sent is not None and sent.remark):
@@ -200,8 +199,9 @@ def _fill(
 
 
 @contextmanager
-def _told_what_stays(order: _Order) -> Iterator[None]:
-    """Who stops it has to know whether it was for nothing."""
+def _told_what_stays(order: _Order, whole: Amount) -> Iterator[None]:
+    """Before: whether there is room. At its end: who stopped it has to know whether it was for nothing."""
+    _warn_of_room(order, whole)
     try:
         yield
     except (KeyboardInterrupt, Cancelled):
