@@ -77,7 +77,7 @@ def test_the_page_about_the_command_line_names_every_command_and_every_exit_code
     missing = [" ".join(words) for words in ALL if f"`{' '.join(words)}" not in page]
     assert missing == []
     listed = {int(code) for code in re.findall(r"^\| (\d+) \| ", page, re.MULTILINE)}
-    assert listed == {*options._MEANINGS, 14}
+    assert listed == {*options._MEANINGS, 14, cli.READER_GONE}
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
