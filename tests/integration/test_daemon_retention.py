@@ -70,10 +70,16 @@ def test_a_daemon_prunes_after_each_pull_and_on_request(scene: Scene) -> None:
 
 
 def test_a_daemon_says_what_it_refuses_to_prune(scene: Scene) -> None:
-    for number in range(2):
+    scene.pull("first")
+    assert scene.say("pin", "web1/data").code == 0
+    for number in range(3):
         scene.pull(f"change {number}")
-    next((scene.collector.base / "store/manifests/web1/data").glob("000001-*")).unlink()
+    assert scene.say("unpin", "web1/data@1").code == 0
+    log = scene.collector.base / "store/manifests/web1/data/log.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[:1] + lines[2:]))
     said = scene.say("prune")
-    assert said.code == 11
-    assert "the catalog has snapshot 000001-" in said.err
+    assert said.code == 13
+    assert "nothing is removed: the log does not fit" in said.out
+    assert 1 in scene.left()
     assert "Traceback" not in scene.collector.log

@@ -12,11 +12,12 @@ import stat
 import subprocess
 import sys
 import threading
+import zoneinfo  # noqa: F401 - loaded while we may
 from pathlib import Path
 
-import mfusepy  # noqa: F401 - loaded while we may
+import mfusepy  # noqa: F401
 from pyrsyncbackup_collector import cli
-from pyrsyncbackup_collector.cli import commands  # noqa: F401
+from pyrsyncbackup_collector.cli import commands, mount  # noqa: F401
 from pyrsyncbackup_collector.mount import filesystem  # noqa: F401
 
 from tests.support.waiting import until

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.entry import Entry
-from pyrsyncbackup_collector.errors import CatalogMismatch, StoreError
+from pyrsyncbackup_collector.errors import CatalogMismatch, NotFound, StoreError
 from pyrsyncbackup_collector.pull.ledger import ModuleMemory, StoredObject
 from pyrsyncbackup_collector.store.garbage import Collector, Pace
 from pyrsyncbackup_collector.store.snapshot import Change, Snapshot
@@ -153,11 +153,11 @@ class Garbage(RuleBasedStateMachine):
 
     def commit(self, pull: Pull) -> None:
         """To the store; the catalog comes later."""
-        before = {entry.path for entry in self.store.entries(pull.previous)} if pull.previous else set()
-        for path, content in sorted(pull.files.items()):
-            if content or path in before:
-                pull.changes.append(Change(path, pull.entries.get(path)))
         try:
+            before = {entry.path for entry in self.store.entries(pull.previous)} if pull.previous else set()
+            for path, content in sorted(pull.files.items()):
+                if content or path in before:
+                    pull.changes.append(Change(path, pull.entries.get(path)))
             pull.snapshot = self.store.commit(
                 pull.host,
                 pull.module,
@@ -166,7 +166,7 @@ class Garbage(RuleBasedStateMachine):
                 changes=pull.changes,
                 previous=pull.previous,
             )
-        except StoreError:
+        except (NotFound, StoreError):
             # The one before was pruned meanwhile.
             assert pull.previous != self.store.newest(pull.host, pull.module)
             pull.refused = True
