@@ -31,7 +31,7 @@ def prune(
 ) -> None:
     """Remove the snapshots that no `keep` rule keeps, of all hosts, one host or one module; say why each goes.
 
-    Of a host or module those that stay are shown, too, each with all its reasons. The newest complete snapshot is never
+    With --dry-run those that stay are shown, too, each with all its reasons. The newest complete snapshot is never
     removed, nor is a pinned one. Contents that no snapshot needs any more are freed by `gc`.
     """
     place = Workplace.load(config)
@@ -45,7 +45,7 @@ def prune(
     if as_json:
         screen.json(_with_times(document))
     else:
-        _show(document, dry_run=dry_run, everything=host is not None)
+        _show(document, dry_run=dry_run)
     if document["problems"] or document["locked"]:
         raise typer.Exit(PARTIAL)
 
@@ -83,16 +83,12 @@ def _planned(place: Workplace, host: str | None, module: str | None) -> dict[str
     }
 
 
-def _show(document: Mapping[str, Any], *, dry_run: bool, everything: bool) -> None:
-    """With `everything` also what is kept; else, of a whole fleet, only what goes or should."""
+def _show(document: Mapping[str, Any], *, dry_run: bool) -> None:
     columns = [Column(""), Column("SNAPSHOT"), Column("WHY", fold=True)]
     for module in document["modules"]:
         name = f"{module['host']}/{module['module']}"
-        shown = [each for each in module["snapshots"] if everything or not each["keep"]]
-        if not (shown or module["frozen"] or module["problem"]):
-            continue
-        if shown:
-            screen.table(columns, [_row(each) for each in shown], title=name)
+        if module["snapshots"]:
+            screen.table(columns, [_row(each) for each in module["snapshots"]], title=name)
         else:
             screen.say(name, screen.TITLE)
         if module["frozen"]:
@@ -106,9 +102,6 @@ def _show(document: Mapping[str, Any], *, dry_run: bool, everything: bool) -> No
     screen.say(
         f"{amounts.counted(document['removed'], 'snapshot')} {would}removed, {amounts.number(document['kept'])} kept"
     )
-    if not everything and dry_run and document["kept"]:
-        hint = "`pyrsyncbackup prune HOST/MODULE --dry-run` shows why each of these stays"
-        screen.say(f"  {screen.as_typed(hint)}", screen.QUIET)
     if document["locked"]:
         screen.say(f"  {amounts.number(document['locked'])} are being read: the next prune removes them", screen.DOUBT)
     if document["removed"] and not dry_run:
