@@ -15,6 +15,7 @@ from pyrsyncbackup import identity
 from pyrsyncbackup.v1 import agent_pb2 as pb
 
 from tests.support.agent import RunningAgent
+from tests.support.orphans import descendants
 from tests.support.waiting import until
 
 DETECT = '[detect]\ncommands = ["sh"]'
@@ -37,19 +38,6 @@ def agent(tmp_path: Path, data: Path) -> Iterator[RunningAgent]:
     agent.module("third", data)
     with agent:
         yield agent
-
-
-def children(agent: RunningAgent) -> list[int]:
-    """All descendants of the agent."""
-    found: list[int] = []
-    waiting = [agent.pid]
-    while waiting:
-        pid = waiting.pop()
-        for file in Path(f"/proc/{pid}/task").glob("*/children"):
-            below = [int(child) for child in file.read_text().split()]
-            found += below
-            waiting += below
-    return found
 
 
 def hooked(agent: RunningAgent, data: Path, before: str = "true", timeout: int = 10) -> Path:
@@ -131,14 +119,14 @@ def test_a_hook_that_takes_too_long_is_ended_with_its_children(agent: RunningAge
         pass
     assert "longer than 1 s" in caught.value.details()
     until(mark.exists)
-    until(lambda: not children(agent))
+    until(lambda: not descendants(agent.pid))
 
 
 def test_background_processes_of_hooks_live_as_long_as_the_lease(agent: RunningAgent, data: Path) -> None:
     hooked(agent, data, before="setsid sleep 1000 >/dev/null 2>&1 & sleep 1001 >/dev/null 2>&1 & true & true")
     with agent.session("hooked"):
-        assert len(children(agent)) >= 2
-    until(lambda: not children(agent))
+        assert len(descendants(agent.pid)) >= 2
+    until(lambda: not descendants(agent.pid))
 
 
 @pytest.mark.parametrize("before", ["true", "echo started; exec sleep 1000"])
@@ -165,7 +153,7 @@ def test_after_hooks_run_when_the_collector_is_killed(
         collector.kill()
         collector.wait()
     until(mark.exists)
-    until(lambda: not children(agent))
+    until(lambda: not descendants(agent.pid))
 
 
 def test_a_transfer_ends_with_its_lease_and_its_rsync_is_gone(agent: RunningAgent) -> None:
@@ -177,11 +165,11 @@ def test_a_transfer_ends_with_its_lease_and_its_rsync_is_gone(agent: RunningAgen
 
         stream = session.stub.Transfer(requests())
         assert next(stream).data.startswith(b"@RSYNCD: ")
-        assert len(children(agent)) == 1
+        assert len(descendants(agent.pid)) == 1
         session.lease.cancel()
         error = refused(lambda: list(stream))
         assert error.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.PERMISSION_DENIED)
-    until(lambda: not children(agent))
+    until(lambda: not descendants(agent.pid))
 
 
 def test_a_transfer_that_the_client_drops_leaves_no_rsync(agent: RunningAgent) -> None:
@@ -190,14 +178,14 @@ def test_a_transfer_that_the_client_drops_leaves_no_rsync(agent: RunningAgent) -
         stream = session.stub.Transfer(requests)
         next(stream)
         stream.cancel()
-        until(lambda: not children(agent))
+        until(lambda: not descendants(agent.pid))
         assert session.list()
 
 
 def test_sigterm_ends_sessions_after_the_grace_and_runs_after_hooks(agent: RunningAgent, data: Path) -> None:
     mark = hooked(agent, data, before="setsid sleep 1000 >/dev/null 2>&1 &")
     with agent.session("hooked") as session:
-        left = children(agent)
+        left = descendants(agent.pid)
         assert left
         os.kill(agent.pid, signal.SIGTERM)
         with pytest.raises(grpc.RpcError) as caught:

@@ -17,6 +17,7 @@ from pyrsyncbackup_collector.catalog.views import RequestView, RunView
 
 from tests.support.agent import RunningAgent
 from tests.support.collector import RunningCollector
+from tests.support.orphans import command, descendants
 from tests.support.waiting import until
 
 # The agent finds modules of this very machine too: none of these names is one of the catalogue.
@@ -60,20 +61,6 @@ def ask(collector: RunningCollector, host: str, module: str = "") -> RequestView
             return view if view is not None and view.done else None
 
         return until(done, what=f"the request for {host}/{module}, see {collector.log_file}")
-
-
-def children(pid: int) -> list[int]:
-    """Processes below one."""
-    found = [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
-    return found + [below for child in found for below in children(child)]
-
-
-def alive(pid: int) -> str:
-    """The command line of a process that is more than an entry waiting for its parent; else nothing."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
 
 
 def test_what_a_host_offers_is_pulled_and_pulled_again_when_it_changed(collector: RunningCollector, data: Path) -> None:
@@ -226,7 +213,7 @@ def test_sigterm_ends_a_running_pull_and_leaves_nothing_behind(
         assert collector.process is not None
         pid = collector.process.pid
         assert collector.stop(timeout=15) == 0
-        assert children(pid) == []
+        assert descendants(pid) == []
     with collector.catalog() as catalog:
         assert [run.outcome for run in catalog.runs("web1", "slow")] == ["cancelled"]
         assert catalog.daemon() is None
@@ -286,9 +273,9 @@ def test_what_was_transferred_before_sigterm_is_not_transferred_again(
         pid = collector.process.pid
         with collector.catalog() as catalog:
             until(lambda: catalog.space().objects >= 10)
-            below = children(pid)
+            below = descendants(pid)
             assert collector.stop() == 0
-            assert [alive(child) for child in below if alive(child)] == []
+            assert [command(child) for child in below if command(child)] == []
             kept = catalog.space().objects
             assert 10 <= kept < 62
             assert [run.outcome for run in catalog.runs("web1", "data")] == ["cancelled"]

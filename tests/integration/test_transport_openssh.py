@@ -28,7 +28,7 @@ from tests.support import openssh
 from tests.support.fleet import ssh_host
 from tests.support.orphans import adopted, descendants
 from tests.support.sshd import make_key, running
-from tests.support.tcp import closed_port, echo, serving
+from tests.support.tcp import closed_port, echo, exactly, serving
 from tests.support.waiting import until
 
 TIMEOUT = 30
@@ -118,7 +118,7 @@ def answers(route) -> bool:
     """Whether the echo behind the route answers."""
     with route.endpoint.connect(TIMEOUT) as connection:
         connection.sendall(b"hello")
-        return connection.recv(5) == b"hello"
+        return exactly(connection, 5) == b"hello"
 
 
 def leads_nowhere(route) -> bool:

@@ -16,12 +16,10 @@ _PR_SET_CHILD_SUBREAPER = 36
 def descendants(pid: int) -> list[int]:
     """Processes below one, children before grandchildren; those that ended and wait to be reaped are not counted."""
     found = []
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            for child in (thread / "children").read_text().split():
-                if _state(int(child)) != "Z":
-                    found.append(int(child))
-                found += descendants(int(child))
+    for child in _children(pid):
+        if _state(child) != "Z":
+            found.append(child)
+        found += descendants(child)
     return found
 
 
@@ -40,7 +38,7 @@ def adopted() -> Iterator[Callable[[], None]]:
     assert prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
     def left() -> list[str]:
-        for pid in _children(os.getpid()) - mine:
+        for pid in set(_children(os.getpid())) - mine:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
         return [command(pid) for pid in descendants(os.getpid()) if pid not in mine]
@@ -54,12 +52,14 @@ def adopted() -> Iterator[Callable[[], None]]:
         prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-def _children(pid: int) -> set[int]:
-    return {
-        int(child)
-        for thread in Path(f"/proc/{pid}/task").iterdir()
-        for child in (thread / "children").read_text().split()
-    }
+def _children(pid: int) -> list[int]:
+    """Children that any thread of a process started; a process or thread that ends meanwhile has none."""
+    found: list[int] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
+    return found
 
 
 def _state(pid: int) -> str:

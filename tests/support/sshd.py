@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.network import Node
+from tests.support.orphans import descendants
 from tests.support.waiting import until
 
 
@@ -127,12 +128,12 @@ class Sshd:
     def sessions(self) -> int:
         """How many processes serve somebody now."""
         assert self._process is not None
-        return len(_descendants(self._process.pid))
+        return len(descendants(self._process.pid))
 
     def cut(self) -> None:
         """End every session without a farewell; the server stays."""
         assert self._process is not None
-        for child in _descendants(self._process.pid):
+        for child in descendants(self._process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
 
@@ -168,15 +169,6 @@ def running(folder: Path) -> Iterator[Sshd]:
         yield sshd
     finally:
         sshd.kill()
-
-
-def _descendants(pid: int) -> list[int]:
-    found = []
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            for child in (thread / "children").read_text().split():
-                found += [int(child), *_descendants(int(child))]
-    return found
 
 
 def _free_port() -> int:

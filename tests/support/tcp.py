@@ -73,6 +73,14 @@ def swallowing() -> Iterator[str]:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
+def exactly(connection: socket.socket, size: int) -> bytes:
+    """So many bytes, in however many pieces they come; fewer at the end of what there is."""
+    got = b""
+    while len(got) < size and (data := connection.recv(size - len(got))):
+        got += data
+    return got
+
+
 def echo(connection: socket.socket) -> None:
     """Send back what comes."""
     while data := connection.recv(1 << 16):
