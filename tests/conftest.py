@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.support.orphans import knowing
 from tests.support.waiting import until
 
 
@@ -17,22 +16,7 @@ def _nothing_is_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
     if "tmp_path" not in request.fixturenames:
         yield
         return
-    folder = os.fsencode(request.getfixturevalue("tmp_path"))
+    folder = request.getfixturevalue("tmp_path")
     yield
-    if _processes_of(folder):
-        until(lambda: not _processes_of(folder), timeout=5, what=f"the end of {_processes_of(folder)}")
-
-
-def _processes_of(folder: bytes) -> dict[int, str]:
-    """Command lines by process id: those that name `folder`, or whose working directory is in it."""
-    found = {}
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit() or int(process.name) == os.getpid():
-            continue
-        try:
-            line = (process / "cmdline").read_bytes()
-            if folder in line or os.readlink(process / "cwd").startswith(os.fsdecode(folder)):
-                found[int(process.name)] = os.fsdecode(line.replace(b"\0", b" "))
-        except OSError:  # ended meanwhile
-            continue
-    return found
+    if left := knowing(folder):
+        until(lambda: not knowing(folder), timeout=5, what=f"the end of {left}")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.desk import PATIENCE
+from tests.support.orphans import naming
 from tests.support.waiting import until
 from tests.support.world import World
 
@@ -59,19 +60,9 @@ def drilling(world: World) -> subprocess.Popen[bytes]:
     return command
 
 
-def validators(world: World) -> list[int]:
+def validators(world: World) -> dict[int, str]:
     """Processes of the endless validator that have something of this world in sight."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"987" in words and os.fsencode(world.folder) in b"\0".join(words):
-            found.append(int(entry.name))
-    return found
+    return naming("sleep 987", str(world.folder))
 
 
 def said(world: World) -> str:
@@ -129,7 +120,7 @@ def test_a_daemon_that_is_ended_stops_the_drill_and_says_so(world: World) -> Non
     assert world.stop_daemon() == 0
     assert command.wait(PATIENCE) == 130
     assert said(world) == "error: stopped on request\n  next: run it again; it goes on\n"
-    assert validators(world) == []
+    assert validators(world) == {}
     assert not (world.collector / "drill").exists()
     assert [each["state"] for each in drills(world)] == ["ok"] or drills(world) == []
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.orphans import knowing
 from tests.support.waiting import until
 
 DEMO = Path(__file__).parents[2] / "packaging" / "demo" / "demo.py"
@@ -22,18 +23,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def processes_of(folder: str) -> list[str]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
-        except OSError:
-            continue
-        if folder.encode() in words:
-            found.append(words.decode(errors="replace"))
-    return found
-
-
 def start(tmp_path) -> subprocess.Popen[str]:
     with (tmp_path / "shown").open("w") as shown:
         return subprocess.Popen(
@@ -41,8 +30,8 @@ def start(tmp_path) -> subprocess.Popen[str]:
         )
 
 
-def folder_of(tmp_path) -> str:
-    return re.search(r"lives in (\S+)", (tmp_path / "shown").read_text())[1]
+def folder_of(tmp_path) -> Path:
+    return Path(re.search(r"lives in (\S+)", (tmp_path / "shown").read_text())[1])
 
 
 def test_the_demo_ends_well_and_leaves_nothing(tmp_path):
@@ -52,8 +41,8 @@ def test_the_demo_ends_well_and_leaves_nothing(tmp_path):
     for part in ("pinned, proven by the invitation", "all is well", "-<p>Open from 9 to 17.</p>", "That was it"):
         assert part in shown
     folder = folder_of(tmp_path)
-    assert not Path(folder).exists()
-    assert processes_of(folder) == []
+    assert not folder.exists()
+    assert knowing(folder) == {}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -65,5 +54,5 @@ def test_stopped_in_the_middle_it_leaves_nothing_either(tmp_path, number):
         demo.send_signal(number)
     assert demo.wait(120) == 130
     folder = folder_of(tmp_path)
-    assert not Path(folder).exists()
-    assert processes_of(folder) == []
+    assert not folder.exists()
+    assert knowing(folder) == {}

@@ -1,6 +1,5 @@
 """The rsync client in its sandbox against a real rsync daemon."""
 
-import contextlib
 import errno
 import os
 import stat
@@ -15,6 +14,7 @@ from pyrsyncbackup_collector.pull.rsync_command import Fetch, client
 from pyrsyncbackup_collector.pull.rsync_process import Client
 from pyrsyncbackup_collector.pull.sandbox import Bubblewrap, Landlock, Limits, Unconfined
 
+from tests.support.orphans import knowing
 from tests.support.rsync_daemon import LocalPump
 from tests.support.sandboxes import need
 from tests.support.waiting import until
@@ -190,13 +190,4 @@ def test_a_client_that_is_ended_while_it_starts_leaves_no_process(tmp_path, sand
         started = Client(lambda fd, plan=plan, work=work: sandbox.wrap(client(plan, fd), work, Limits(1 << 20)))
         threading.Event().wait(number / 2000)  # another moment of its start each time
         started.close()
-        until(lambda work=work: not any(os.fsencode(work) in line for line in command_lines()))
-
-
-def command_lines() -> list[bytes]:
-    lines = []
-    for process in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if process.name.isdigit():
-                lines.append((process / "cmdline").read_bytes())
-    return lines
+        until(lambda work=work: not knowing(work))

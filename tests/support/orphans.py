@@ -1,4 +1,4 @@
-"""Processes that outlive the one that started them, found without looking at anybody else's."""
+"""Processes that outlive the one that started them: found below it, or by what they name and where they work."""
 
 from __future__ import annotations
 
@@ -28,6 +28,17 @@ def command(pid: int) -> str:
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     return ""
+
+
+def naming(*words: str) -> dict[int, str]:
+    """Command lines by process id, without our own: those in which all of these words stand."""
+    lines = {pid: command(pid) for pid in _others()}
+    return {pid: line for pid, line in lines.items() if all(word in line for word in words)}
+
+
+def knowing(folder: Path) -> dict[int, str]:
+    """Command lines by process id, without our own: those that name a directory, or work in it or below."""
+    return {pid: command(pid) for pid in _others() if str(folder) in command(pid) or _works_in(pid, folder)}
 
 
 @contextlib.contextmanager
@@ -60,6 +71,16 @@ def _children(pid: int) -> list[int]:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
     return found
+
+
+def _others() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    with contextlib.suppress(OSError):  # it ended, or is not ours to look at
+        return Path(f"/proc/{pid}/cwd").readlink().is_relative_to(folder)
+    return False
 
 
 def _state(pid: int) -> str:
