@@ -21,7 +21,6 @@ from tests.support.waiting import until
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory):
     with running(tmp_path_factory.mktemp("sshd")) as sshd:
-        (sshd.folder / "user_known_hosts").write_text(sshd.known_hosts_line())
         yield sshd
 
 

@@ -40,7 +40,6 @@ class Scene:
         self.agent = stack.enter_context(RunningAgent(base / "agent"))
         self.agent.module("srv", self.top)
         self.sshd = stack.enter_context(sshd.running(base / "sshd"))
-        (base / "sshd" / "user_known_hosts").write_text(self.sshd.known_hosts_line())
         config = make_config(base / "c", idle="1h")
         own = own_identity(config.state)
         self.agent.trust("ours", own.certificate_pem)

@@ -94,7 +94,6 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[sshd.Sshd]:
     with sshd.running(tmp_path / "sshd") as server:
-        (server.folder / "user_known_hosts").write_text(server.known_hosts_line())
         yield server
 
 

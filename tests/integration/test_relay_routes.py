@@ -66,7 +66,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         RunningAgent(folder / "inner", name="inner", relay=True) as inner,
         RunningAgent(folder / "bastion", name="bastion", relay=True) as bastion,
     ):
-        (sshd.folder / "user_known_hosts").write_text(sshd.known_hosts_line())
         for relay in (inner, bastion):
             for name in HOSTS:
                 relay.peer(name, agent.address)
@@ -271,10 +270,7 @@ def test_a_relay_that_is_backed_off_is_told_for_each_host_behind_it(site: Site, 
 @pytest.fixture
 def jumps(tmp_path: Path) -> Iterator[list[Sshd]]:
     with contextlib.ExitStack() as stack:
-        sshds = [stack.enter_context(running(tmp_path / f"sshd{number}")) for number in range(3)]
-        for sshd in sshds:
-            (sshd.folder / "user_known_hosts").write_text(sshd.known_hosts_line())
-        yield sshds
+        yield [stack.enter_context(running(tmp_path / f"sshd{number}")) for number in range(3)]
 
 
 def jumping(sshds: list[Sshd], port: int, name: str) -> Host:

@@ -19,7 +19,7 @@ from pyrsyncbackup_collector.transport.host_keys import HostKey, KnownHosts, Ser
 from pyrsyncbackup_collector.transport.invitations import invite, own_ssh_key
 from pyrsyncbackup_collector.transport.ssh_tunnel import SshTunnel
 
-from tests.support.fleet import make_config, pin, ssh_host
+from tests.support.fleet import changed, make_config, pin, ssh_host
 from tests.support.plain_agent import PlainAgent, serving
 from tests.support.sshd import make_key, running
 from tests.support.waiting import until
@@ -28,7 +28,6 @@ from tests.support.waiting import until
 @pytest.fixture
 def sshd(tmp_path):
     with running(tmp_path / "sshd") as sshd:
-        (sshd.folder / "user_known_hosts").write_text(sshd.known_hosts_line())
         yield sshd
 
 
@@ -63,13 +62,6 @@ def failure(connections, host) -> errors.ConnectError:
     assert "\n" not in str(caught.value)
     assert caught.value.hint
     return caught.value
-
-
-def changed(host, **values):
-    """The host with other values; `ssh_...` are those of its SSH server."""
-    ssh = {key[4:]: value for key, value in values.items() if key.startswith("ssh_")}
-    rest = {key: value for key, value in values.items() if not key.startswith("ssh_")}
-    return dataclasses.replace(host, ssh=dataclasses.replace(host.ssh, **ssh), **rest)
 
 
 def test_an_unknown_host_key_is_refused_with_its_fingerprint_until_trusted(connections, host, sshd, config):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,6 +55,13 @@ def direct_host(agent_port: int, name: str = "web1", **more: Any) -> Host:
 def relayed_host(relay: Host, peer: str, name: str = "web1", **more: Any) -> Host:
     """A host behind `relay`, which calls it `peer`."""
     return Host(name, name, "relay", Ssh("nobody", 22, Path("/nonexistent")), 9737, via=(relay,), peer=peer, **more)
+
+
+def changed(host: Host, **values: Any) -> Host:
+    """The host with other values; `ssh_...` are those of its SSH server."""
+    ssh = {key[4:]: value for key, value in values.items() if key.startswith("ssh_")}
+    rest = {key: value for key, value in values.items() if not key.startswith("ssh_")}
+    return dataclasses.replace(host, ssh=dataclasses.replace(host.ssh, **ssh), **rest)
 
 
 def introduce(config: Config, agent: RunningAgent, *names: str) -> None:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+from pyrsyncbackup_collector.errors import ConnectError
+from pyrsyncbackup_collector.fleet.hosts import Host
+from pyrsyncbackup_collector.transport.openssh import OpenSsh
+from pyrsyncbackup_collector.transport.route import Endpoint, Route
+
 from tests.support.orphans import command, descendants
+from tests.support.tcp import exactly
+
+TIMEOUT = 30
 
 
 def with_config(folder: Path, text: str = "") -> str:
@@ -25,3 +35,29 @@ def with_config(folder: Path, text: str = "") -> str:
 def clients(pid: int | None = None) -> list[int]:
     """The processes of OpenSSH's client below a process, our own if none is given."""
     return [child for child in descendants(pid or os.getpid()) if command(child).split(" ")[0].endswith("ssh")]
+
+
+def answers(route: Route) -> bool:
+    """Whether the echo behind the route answers."""
+    with route.endpoint.connect(TIMEOUT) as connection:
+        connection.sendall(b"hello")
+        return exactly(connection, 5) == b"hello"
+
+
+def leads_nowhere(route: Route) -> bool:
+    """Whether a connection through the route ends at once."""
+    with route.endpoint.connect(TIMEOUT) as connection:
+        return connection.recv(1) == b""
+
+
+def failure(
+    connect: Callable[..., OpenSsh], host: Host, through: Endpoint | None = None, timeout: float = TIMEOUT
+) -> ConnectError:
+    """Why no connection is made, told as a user is told."""
+    with pytest.raises(ConnectError) as caught:
+        connect(host, through, timeout=timeout)
+    error = caught.value
+    assert error.cause.startswith("web1: ")
+    assert str(error).isprintable()
+    assert error.hint
+    return error

@@ -162,8 +162,9 @@ def make_key(file: Path, kind: str = "ed25519", passphrase: str = "") -> None:
 
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[Sshd]:
-    """A started server, killed at the end of the block."""
+    """A started server that the file `user_known_hosts` in its folder knows, killed at the end of the block."""
     sshd = Sshd(folder)
+    (folder / "user_known_hosts").write_text(sshd.known_hosts_line())
     sshd.start()
     try:
         yield sshd
