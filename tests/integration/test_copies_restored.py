@@ -9,28 +9,10 @@ from pyrsyncbackup_collector.copies.seal import Plain
 from pyrsyncbackup_collector.errors import CopySealed, StoreDamaged
 from pyrsyncbackup_collector.store.restore import restore
 
-from tests.support import copies, sshd, swift
-from tests.support.estate import Content, Estate
+from tests.support import copies
+from tests.support.estate import Content
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with sshd.running(tmp_path_factory.mktemp("sshd")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory):
-    with swift.running(tmp_path_factory.mktemp("swift")) as running:
-        yield running
-
-
-@pytest.fixture
-def estate(tmp_path):
-    (tmp_path / "source").mkdir()
-    made = Estate(tmp_path / "source")
-    yield made
-    made.close()
+pytest_plugins = ["tests.support.copy_scene"]
 
 
 @pytest.fixture
@@ -38,32 +20,20 @@ def keys(tmp_path):
     return copies.Keys.make(tmp_path)
 
 
-@pytest.fixture(params=["directory", "ssh", "s3"])
-def target(request, tmp_path):
-    if request.param == "directory":
-        made = copies.directory(tmp_path / "copy")
-    elif request.param == "ssh":
-        made = copies.over_ssh(tmp_path / "copy", request.getfixturevalue("server"))
-    else:
-        made = copies.in_bucket(request.getfixturevalue("bucket"))
-    yield made
-    made.close()
-
-
 FILES = {b"etc/f%03d" % number: b"%d\n" % number * (number + 1) for number in range(300)}
 FILES[b"etc/large"] = os.urandom(3_000_000)
 
 
 @pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
-def test_everything_comes_back_from_a_copy(estate, target, keys, tmp_path, sealed):
+def test_everything_comes_back_from_a_copy(estate, anywhere, keys, tmp_path, sealed):
     seal = keys.seal() if sealed else Plain()
     estate.pull("web1", "etc", {path: Content(data) for path, data in FILES.items()})
     estate.pull("web1", "etc", {b"etc/f001": Content(b"changed"), b"etc/f002": None})
-    assert copies.make(target, estate.store, seal)
-    assert not copies.make(target, estate.store, seal)
-    report = copies.replicate(estate.store, target, seal)
+    assert copies.make(anywhere, estate.store, seal)
+    assert not copies.make(anywhere, estate.store, seal)
+    report = copies.replicate(estate.store, anywhere, seal)
     assert (report.held, report.left_out) == (2, [])
-    with opened(target, keys.identity if sealed else None) as copy:
+    with opened(anywhere, keys.identity if sealed else None) as copy:
         assert copy.id == estate.store.id
         old, new = copy.snapshots("web1", "etc")
         assert copy.verify_log("web1", "etc") == []
@@ -77,27 +47,27 @@ def test_everything_comes_back_from_a_copy(estate, target, keys, tmp_path, seale
 
 
 @pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
-def test_a_copy_thins_itself_out_and_keeps_what_stays_whole(estate, target, keys, sealed):
+def test_a_copy_thins_itself_out_and_keeps_what_stays_whole(estate, anywhere, keys, sealed):
     seal = keys.seal() if sealed else Plain()
-    copies.make(target, estate.store, seal)
+    copies.make(anywhere, estate.store, seal)
     files = {b"etc/f%d" % number: Content(b"%d" % number) for number in range(12)}
     estate.pull("web1", "etc", files)
     estate.pull("web2", "etc", {b"etc/f1": Content(b"1")})
     for round_ in range(4):
         estate.pull("web1", "etc", {b"etc/f1": Content(b"round %d" % round_)})
-        copies.replicate(estate.store, target, seal)
+        copies.replicate(estate.store, anywhere, seal)
 
     def last_two(host, module, held):
         return {one.sequence for one in held[-2:]}
 
-    before = len(list(target.walk("objects")))
-    report = copies.replicate(estate.store, target, seal, keep=last_two, keep_text="last 2")
+    before = len(list(anywhere.walk("objects")))
+    report = copies.replicate(estate.store, anywhere, seal, keep=last_two, keep_text="last 2")
     assert (report.removed, report.removed_objects) == (3, 2)
-    assert len(list(target.walk("objects"))) == before - 2
+    assert len(list(anywhere.walk("objects"))) == before - 2
     # They do not come back, though the source still has them; a full look finds nothing amiss.
-    again = copies.replicate(estate.store, target, seal, keep=last_two, keep_text="last 2", full=True)
+    again = copies.replicate(estate.store, anywhere, seal, keep=last_two, keep_text="last 2", full=True)
     assert (again.snapshots, again.removed, again.lost, again.left_out, again.held) == (0, 0, [], [], 3)
-    with opened(target, keys.identity if sealed else None) as copy:
+    with opened(anywhere, keys.identity if sealed else None) as copy:
         assert [one.sequence for one in copy.snapshots("web1", "etc")] == [4, 5]
         for host in ("web1", "web2"):
             for snapshot in copy.snapshots(host, "etc"):
@@ -131,21 +101,21 @@ def test_an_encrypted_copy_is_not_read_without_its_key(estate, keys, tmp_path):
         pass
 
 
-def test_what_was_changed_in_a_far_copy_is_told_and_not_restored(estate, target):
-    copies.make(target, estate.store)
+def test_what_was_changed_in_a_far_copy_is_told_and_not_restored(estate, anywhere):
+    copies.make(anywhere, estate.store)
     estate.pull("web1", "etc", {b"etc/a": Content(b"a"), b"etc/b": Content(b"b")})
-    copies.replicate(estate.store, target)
-    one, other = (item.name for item in target.walk("objects"))
+    copies.replicate(estate.store, anywhere)
+    one, other = (item.name for item in anywhere.walk("objects"))
     with copies.staged() as stage:
-        target.fetch(stage, [one])
+        anywhere.fetch(stage, [one])
         (stage / other).parent.mkdir(exist_ok=True, parents=True)
         (stage / one).rename(stage / other)
-        target.replace(stage, [other])
-    with opened(target) as copy:
+        anywhere.replace(stage, [other])
+    with opened(anywhere) as copy:
         entries = [entry for entry in copy.entries(copy.newest("web1", "etc")) if entry.sha256]
         bad = next(entry for entry in entries if entry.sha256 == other.removeprefix("objects/").replace("/", ""))
         with pytest.raises(StoreDamaged, match="is damaged"):
             copy.objects.read_entry(bad)
         good = next(entry for entry in entries if entry is not bad)
         assert copy.objects.read_entry(good) in (b"a", b"b")
-    assert not isinstance(target, DirectoryTarget) or target.path.is_dir()
+    assert not isinstance(anywhere, DirectoryTarget) or anywhere.path.is_dir()

@@ -18,20 +18,10 @@ from pyrsyncbackup_collector.store.signature import KeySigner
 from pyrsyncbackup_collector.store.store import Store
 from pyrsyncbackup_collector.transport.invitations import own_identity
 
-from tests.support import copies, sshd, swift
+from tests.support import copies, swift
 from tests.support.estate import Content, Estate
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with sshd.running(tmp_path_factory.mktemp("sshd")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory):
-    with swift.running(tmp_path_factory.mktemp("swift")) as running:
-        yield running
+pytest_plugins = ["tests.support.copy_scene"]
 
 
 class Place:

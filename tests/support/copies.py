@@ -24,6 +24,7 @@ from pyrsyncbackup_collector.copies.target import Target
 from pyrsyncbackup_collector.store.store import Store
 
 from tests.support import swift
+from tests.support.estate import Content, Estate
 from tests.support.sshd import Sshd
 from tests.support.swift import Swift
 
@@ -45,13 +46,10 @@ def directory(path: Path) -> DirectoryTarget:
 def over_ssh(path: Path, sshd: Sshd, *, wait: Callable[[float], None] = nothing, **changed: Any) -> SshTarget:
     """`path` on the machine of this sshd, which is this one."""
     path.mkdir(exist_ok=True)
-    known_hosts = sshd.folder / "known_hosts_of_the_copy"
-    if not known_hosts.exists():
-        known_hosts.write_text(sshd.known_hosts_line())
     place = SshPlace("127.0.0.1", str(path), sshd.user, sshd.port)
     values: dict[str, Any] = {
         "key": sshd.user_key,
-        "known_hosts": [known_hosts],
+        "known_hosts": [sshd.folder / "user_known_hosts"],
         "connect": 20.0,
         "check": nothing,
         "wait": wait,
@@ -116,3 +114,23 @@ class Keys:
 
     def seal(self) -> Sealed:
         return Sealed((self.public,), new_key())
+
+
+def fill(estate: Estate) -> None:
+    """Two hosts with two snapshots each, most of it alike."""
+    for host in ("web1", "web2"):
+        files = {b"etc/f%d" % number: Content(b"%d" % number * 50) for number in range(8)}
+        estate.pull(host, "etc", files)
+        estate.pull(host, "etc", {b"etc/f1": Content(host.encode())})
+
+
+def prove_whole(copy: Store) -> int:
+    """All that the copy lists is there, and sound; how many snapshots that is."""
+    count = 0
+    for host, module in copy.modules():
+        for snapshot in copy.snapshots(host, module):
+            count += 1
+            for entry in copy.entries(snapshot, verify=True):
+                if entry.sha256:
+                    copy.objects.read_entry(entry)
+    return count

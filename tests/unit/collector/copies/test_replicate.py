@@ -7,21 +7,7 @@ from pyrsyncbackup_collector.store.store import Store
 from tests.support import copies
 from tests.support.estate import Content, Estate
 
-
-@pytest.fixture
-def estate(tmp_path):
-    (tmp_path / "source").mkdir()
-    made = Estate(tmp_path / "source")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def target(tmp_path, estate):
-    made = copies.directory(tmp_path / "copy")
-    copies.make(made, estate.store)
-    yield made
-    made.close()
+pytest_plugins = ["tests.support.copy_scene"]
 
 
 def content(store, host, module, number=-1):
