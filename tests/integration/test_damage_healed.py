@@ -16,6 +16,7 @@ from pyrsyncbackup_collector.store.verify import Scope, verify
 from tests.support.agent import RunningAgent
 from tests.support.puller import Puller
 from tests.support.vault import flip
+from tests.support.versions import versions
 
 
 class World:
@@ -162,7 +163,7 @@ def test_a_full_snapshot_is_made_in_place_of_a_newest_one_that_is_damaged(world,
 def history(world: World) -> dict[bytes, list[tuple[int, int | None]]]:
     prefix = os.fsencode(world.top)[1:]
     paths = [prefix + b"/%02d" % number for number in range(40)]
-    return {path: [(v.begin, v.end) for v in world.catalog.history("web1", "srv", path)] for path in paths}
+    return {path: [(v.begin, v.end) for v in versions(world.catalog, "web1", "srv", path)] for path in paths}
 
 
 @pytest.mark.parametrize("how", ["removed", "flipped"])

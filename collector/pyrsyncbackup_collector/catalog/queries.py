@@ -12,12 +12,7 @@ from pyrsyncbackup_collector.catalog.database import Database
 from pyrsyncbackup_collector.catalog.drills import Drills
 from pyrsyncbackup_collector.catalog.mirrors import Mirrors
 from pyrsyncbackup_collector.catalog.tables import (
-    CHANGING,
-    CLAIMED,
-    PUBLIC,
     RUN_ORDER,
-    STALE,
-    UNREADABLE,
     Host,
     Request,
     Run,
@@ -43,11 +38,6 @@ _MODULES: Final = (
     "(SELECT max(sequence) FROM snapshots WHERE module_id = modules.id) "
     "WHERE hosts.name = ifnull(?, hosts.name) AND modules.name = ifnull(?, modules.name) "
     "ORDER BY hosts.name, modules.name"
-)
-_VERSIONS: Final = (
-    "SELECT hosts.name, modules.name, path, from_seq, until_seq, type, mode, size, mtime_s, mtime_ns, "
-    "ifnull(lower(hex(sha256)), ''), flags FROM versions "
-    "JOIN modules ON modules.id = module_id JOIN hosts ON hosts.id = host_id "
 )
 # Chores belong to no host; rowid is the order in which they began.
 _LAST_CHORES: Final = (
@@ -157,38 +147,6 @@ class Queries(Drills, Mirrors):
             found = raw.execute(_LAST_CHORES).fetchall()
             return [run for (last,) in found if (run := self.run(last)) is not None]
 
-    def history(self, host: str, module: str, path: bytes) -> list[views.VersionView]:
-        """All versions of one path, oldest first."""
-        with self._database.reading() as raw:
-            found = raw.execute(
-                _VERSIONS + "WHERE hosts.name = ? AND modules.name = ? AND path = ? ORDER BY from_seq",
-                (host, module, path),
-            )
-            return [_version(*row) for row in found]
-
-    def search(
-        self, prefix: bytes, host: str | None = None, module: str | None = None, *, limit: int = 1000
-    ) -> list[views.VersionView]:
-        """Paths whose last name begins with `prefix`, in any snapshot; the newest version of each.
-
-        By host, module and path. Reads every path: a second for five million.
-        """
-        query = (
-            _VERSIONS + "WHERE hosts.name = ifnull(?, hosts.name) AND modules.name = ifnull(?, modules.name) "
-            "AND instr(CAST(x'2f' || path AS BLOB), ?) "
-            "ORDER BY hosts.name, modules.name, path, from_seq"
-        )
-        newest: dict[tuple[str, str, bytes], views.VersionView] = {}
-        with self._database.reading() as raw:
-            for row in raw.execute(query, (host, module, b"/" + prefix)):
-                key = row[:3]
-                if not row[2].rpartition(b"/")[2].startswith(prefix):
-                    continue
-                if key not in newest and len(newest) == limit:
-                    break
-                newest[key] = _version(*row)
-        return list(newest.values())
-
     def space(self) -> views.SpaceView:
         """Sums over the store."""
         with self._database.reading() as raw:
@@ -293,12 +251,6 @@ def _run(row: Any) -> views.RunView:
     for name in ("error_type", "cause", "hint", "retryable"):
         del values[name]
     return views.RunView(**values | {"failure": failure, "counters": json.loads(values["counters"])})
-
-
-def _version(host: str, module: str, path: bytes, *row: Any) -> views.VersionView:
-    *facts, flags = row
-    bits = (bool(flags & bit) for bit in (PUBLIC, CLAIMED, STALE, CHANGING, UNREADABLE))
-    return views.VersionView(host, module, path, *facts, *bits)
 
 
 def _request(row: Any) -> views.RequestView:

@@ -196,31 +196,6 @@ class Fleet:
 
 
 @dataclass(frozen=True, slots=True)
-class VersionView:
-    """A path of a module as it was in the snapshots from number `begin` up to, not including, number `end`.
-
-    `end` None: it is so in the newest one.
-    """
-
-    host: str
-    module: str
-    path: bytes
-    begin: int
-    end: int | None
-    type: str
-    mode: int
-    size: int
-    mtime_s: int
-    mtime_ns: int
-    sha256: str
-    public: bool
-    claimed: bool
-    stale: bool
-    changing: bool
-    unreadable: bool
-
-
-@dataclass(frozen=True, slots=True)
 class RequestView:
     """What a command asked of the daemon: a pull (`module` "" is all of the host), or a chore by its name.
 

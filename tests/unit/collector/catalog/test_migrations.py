@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pyrsyncbackup_collector.catalog import Catalog, migrations
-from pyrsyncbackup_collector.catalog.views import VersionView
 
 from tests.support.estate import Content, Estate
 from tests.support.still_clock import StillClock
+from tests.support.versions import Version, versions
 
 DAY = 86400.0
 PATHS = (b"etc/a", b"etc/b", b"etc/c", b"etc/d")
@@ -48,7 +49,7 @@ def rows(path: Path, table: str) -> int:
 def answers(catalog: Catalog) -> list[object]:
     return [
         catalog.snapshots("web1", "etc"),
-        [catalog.history("web1", "etc", path) for path in PATHS],
+        [replace(one, mark=0, rest=0) for one in versions(catalog)],
         catalog.modules(),
         catalog.runs(host="web1"),
         catalog.requests(),
@@ -60,11 +61,11 @@ def answers(catalog: Catalog) -> list[object]:
     ]
 
 
-def at(versions: list[VersionView], sequence: int) -> str:
+def at(found: list[Version], sequence: int) -> str:
     """The digest that a path has in a snapshot; nothing where it is not there."""
-    found = [one.sha256 for one in versions if one.begin <= sequence and (one.end is None or sequence < one.end)]
-    assert len(found) <= 1
-    return found[0] if found else ""
+    digests = [one.sha256 for one in found if one.begin <= sequence and (one.end is None or sequence < one.end)]
+    assert len(digests) <= 1
+    return digests[0] if digests else ""
 
 
 @pytest.fixture
@@ -105,6 +106,6 @@ def test_an_old_catalog_answers_and_prunes_like_one_of_today(estate: Estate, tmp
             entries = {entry.path: entry for entry in estate.store.entries(snapshot) if entry.sha256}
             for path in PATHS:
                 in_manifest = entries[path].sha256 if path in entries else ""
-                assert at(estate.catalog.history(host, "etc", path), snapshot.sequence) == in_manifest
+                assert at(versions(estate.catalog, host, "etc", path), snapshot.sequence) == in_manifest
             for entry in entries.values():
                 assert estate.store.objects.read_entry(entry) is not None

@@ -15,6 +15,7 @@ from pyrsyncbackup_collector.catalog.pruning import settled
 from pyrsyncbackup_collector.catalog.rebuild import rebuild
 
 from tests.support.estate import Content, Estate
+from tests.support.versions import versions
 
 PATHS = [b"etc/a", b"etc/b", b"etc/sub/c", b"etc/\xff"]
 STATES = {
@@ -37,20 +38,9 @@ ROUNDS = st.lists(
 )
 
 
-def versions(catalog: Catalog) -> list[tuple[Any, ...]]:
-    with catalog._database.reading() as raw:
-        return raw.execute(
-            "SELECT hosts.name, modules.name, versions.* FROM versions JOIN modules ON modules.id = module_id "
-            "JOIN hosts ON hosts.id = host_id ORDER BY 1, 2, path, from_seq"
-        ).fetchall()
-
-
 def answers(catalog: Catalog) -> dict[str, Any]:
     found: dict[str, Any] = {"snapshots": catalog.snapshots(), "newest": [one.newest for one in catalog.modules()]}
-    for name in (b"", b"a", b"c", b"\xff"):
-        found[f"search {name!r}"] = paths = catalog.search(name)
-        found |= {f"history {one.path!r}": catalog.history(one.host, one.module, one.path) for one in paths}
-    return found
+    return found | {f"history {path!r}": catalog.path_history("web1", "etc", path) for path in PATHS}
 
 
 def pull(estate: Estate, changed: dict[bytes, str], present: dict[bytes, str], state: str) -> None:
@@ -124,7 +114,7 @@ def test_what_was_pruned_in_the_store_alone_goes_at_the_next_start(estate: Estat
     assert estate.catalog.difference(estate.store).pruned == {("web1", "etc"): [2, 3]}
     assert estate.catalog.check_against(estate.store) == []
     assert [one.sequence for one in estate.catalog.snapshots()] == [1, 4]
-    assert [(one.begin, one.end) for one in estate.catalog.history("web1", "etc", b"etc/a")] == [(1, 4), (4, None)]
+    assert [(one.begin, one.end) for one in versions(estate.catalog, path=b"etc/a")] == [(1, 4), (4, None)]
 
 
 def test_a_manifest_that_somebody_removed_is_no_prune(estate: Estate) -> None:

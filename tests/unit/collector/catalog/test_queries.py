@@ -41,7 +41,7 @@ def test_an_empty_catalog_answers(catalog: Catalog) -> None:
     assert catalog.host("x") is None
     assert catalog.run("x") is None
     assert catalog.request_view(1) is None
-    assert catalog.snapshots() == catalog.runs() == catalog.search(b"x") == []
+    assert catalog.snapshots() == catalog.runs() == []
     assert catalog.space() == SpaceView(0, 0, 0, 0)
 
 
@@ -104,25 +104,12 @@ def test_the_history_of_a_path_is_its_versions(catalog: Catalog) -> None:
     catalog.commit("r", snapshot(1), [change(b"etc/a", "1"), change(b"etc/b", "1")], memory(1))
     catalog.commit("r", snapshot(2), [change(b"etc/b", None)], memory(2))
     catalog.commit("r", snapshot(3), [change(b"etc/a", "22"), change(b"etc/b", "333")], memory(3))
-    found = catalog.history("web1", "nginx", b"etc/b")
-    assert [(one.begin, one.end, one.size, one.sha256) for one in found] == [
+    found = catalog.path_history("web1", "nginx", b"etc/b")
+    assert [(one.first.sequence, one.end and one.end.sequence, one.state.size, one.sha256) for one in found] == [
         (1, 2, 1, digest("1")),
         (3, None, 3, digest("333")),
     ]
-    assert catalog.history("web1", "nginx", b"none") == []
-
-
-def test_search_finds_names_by_their_beginning_and_shows_the_newest(catalog: Catalog) -> None:
-    catalog.commit("r", snapshot(1), [change(b"etc/nginx"), change(b"etc/nginx/site"), change(b"nginx.b")], memory(1))
-    catalog.commit("r", snapshot(2), [change(b"etc/nginx", None), change(b"nginx.b", "22")], memory(2))
-    catalog.commit("r", snapshot(1, "web0"), [change(b"nginx.c")], memory(1))
-    found = catalog.search(b"nginx")
-    assert [(one.host, one.path, one.begin, one.end) for one in found] == [
-        ("web0", b"nginx.c", 1, None),
-        ("web1", b"etc/nginx", 1, 2),
-        ("web1", b"nginx.b", 2, None),
-    ]
-    assert [one.path for one in catalog.search(b"nginx", "web1", limit=1)] == [b"etc/nginx"]
+    assert catalog.path_history("web1", "nginx", b"none") == []
 
 
 def test_a_run_tells_how_it_went(catalog: Catalog, clock: StillClock) -> None:

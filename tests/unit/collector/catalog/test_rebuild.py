@@ -19,6 +19,7 @@ from pyrsyncbackup_collector.store.store import Store
 from pyrsyncbackup_collector.transport.offer import ModuleOffer, ModuleState
 
 from tests.support.estate import Content, Estate
+from tests.support.versions import versions
 
 REMEDY = "pyrsyncbackup catalog rebuild"
 CONTENTS = [b"common", b"private", b"own", b"new", b"later", b"never sent", b"\xff", b"kept"]
@@ -66,10 +67,7 @@ def renew(estate: Estate) -> Rebuilt:
 def about_snapshots(catalog: Catalog) -> dict[str, Any]:
     """Every answer that comes from the store."""
     answers: dict[str, Any] = {"snapshots": catalog.snapshots(), "space": catalog.space()}
-    for name in (b"", b"a", b"key", b"many", b"\xff"):
-        answers[f"search {name!r}"] = found = catalog.search(name)
-        for one in found:
-            answers[f"history {one.host} {one.module} {one.path!r}"] = catalog.history(one.host, one.module, one.path)
+    answers["versions"] = versions(catalog)
     digests = [digest(content) for content in CONTENTS]
     answers["known"] = catalog.known(digests)
     for host in ("web1", "web2", "db1", "new"):
@@ -118,7 +116,7 @@ def test_what_was_undone_between_deltas_is_seen(estate: Estate) -> None:
     before = about_snapshots(estate.catalog)
     renew(estate)
     assert about_snapshots(estate.catalog) == before
-    spans = [(one.begin, one.end) for one in estate.catalog.history("web1", "etc", b"etc/many/x")]
+    spans = [(one.begin, one.end) for one in versions(estate.catalog, "web1", "etc", b"etc/many/x")]
     assert spans == [(2, 4)]
 
 
@@ -182,7 +180,7 @@ def test_a_damaged_manifest_keeps_its_place_and_does_not_stop_the_rest(filled: E
         "partial",
         "complete",
     ]
-    assert [one.begin for one in filled.catalog.history("web1", "etc", b"etc/\xff\n")] == [3]
+    assert [one.begin for one in versions(filled.catalog, "web1", "etc", b"etc/\xff\n")] == [3]
     assert filled.catalog.check_against(filled.store) == []
 
 
@@ -235,7 +233,7 @@ def test_a_snapshot_that_a_crash_kept_from_the_catalog_is_added(filled: Estate) 
     first = filled.pull("new", "etc", {b"etc/z": Content(b"own")}, recorded=False)
     assert filled.catalog.check_against(filled.store) == [first, left]
     assert filled.catalog.check_against(filled.store) == []
-    assert filled.catalog.history("web1", "etc", b"etc/a")[-1].end == left.sequence
+    assert versions(filled.catalog, "web1", "etc", b"etc/a")[-1].end == left.sequence
     assert filled.catalog.memory("web1", "etc") == ModuleMemory(4, b"\1" * 8 * 25, b"finger")
     filled.catalog.recover()
     before = about_snapshots(filled.catalog)
