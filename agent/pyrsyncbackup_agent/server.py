@@ -116,12 +116,13 @@ class AgentServer:
             ) from error
         host = self._settings.listen.rpartition(":")[0]
         self.address = f"{host}:{port}"
+        # Before anybody can ask: who finds the address finds it serving.
+        self._set_health(health_pb2.HealthCheckResponse.SERVING)
         self._server.start()
         draft = self._settings.runtime_dir / ".address"
         draft.write_text(f"{self.address}\n")
         draft.replace(self._settings.runtime_dir / "address")
         threading.Thread(target=self._watch_trust, name="trust", daemon=True).start()
-        self._set_health(health_pb2.HealthCheckResponse.SERVING)
         log.info("ready", address=self.address, name=self._settings.name, fingerprint=self._own.fingerprint)
 
     def reload(self) -> None:
