@@ -52,14 +52,14 @@ def test_a_daemon_prunes_after_each_pull_and_on_request(scene: Scene) -> None:
     assert said.code == 0, said
     for number in range(4):
         scene.pull(f"change {number}")
-    until(lambda: scene.left() == [1, 4, 5], 20, "the daemon to prune")
+    until(lambda: scene.left() == [1, 4, 5], what="the daemon to prune")
     assert scene.say("unpin", "web1/data@1").code == 0
     said = scene.say("prune", "--json")
     assert said.code == 0, said
     assert said.answer["removed"] == 1
     assert scene.left() == [4, 5]
     scene.pull("after it")
-    until(lambda: scene.left() == [5, 6], 20, "the daemon to prune")
+    until(lambda: scene.left() == [5, 6], what="the daemon to prune")
     assert scene.say("forget", "web1/data", "--yes").code == 0
     assert scene.left() == []
     scene.pull("anew")
@@ -74,6 +74,8 @@ def test_a_daemon_says_what_it_refuses_to_prune(scene: Scene) -> None:
     assert scene.say("pin", "web1/data").code == 0
     for number in range(3):
         scene.pull(f"change {number}")
+    # What it prunes after a pull, it prunes when the pull was answered.
+    until(lambda: scene.left() == [1, 3, 4], what="the daemon to prune")
     assert scene.say("unpin", "web1/data@1").code == 0
     log = scene.collector.base / "store/manifests/web1/data/log.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
