@@ -117,7 +117,7 @@ def test_a_transfer_ends_when_the_rsync_client_goes_away(connections, agent):
         pump.start()
         assert far.recv(100).startswith(b"@RSYNCD: ")
         far.close()
-        pump.join(20)
+        pump.join(60)
         assert len(box) == 1
 
 

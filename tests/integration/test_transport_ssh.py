@@ -14,6 +14,7 @@ import pytest
 from pyrsyncbackup import identity
 from pyrsyncbackup_collector import errors
 from pyrsyncbackup_collector.clock import SystemClock
+from pyrsyncbackup_collector.transport import pool
 from pyrsyncbackup_collector.transport.connections import Connections
 from pyrsyncbackup_collector.transport.host_keys import HostKey, KnownHosts, Server
 from pyrsyncbackup_collector.transport.invitations import invite, own_ssh_key
@@ -22,6 +23,7 @@ from pyrsyncbackup_collector.transport.ssh_tunnel import SshTunnel
 from tests.support.fleet import changed, make_config, pin, ssh_host
 from tests.support.plain_agent import PlainAgent, serving
 from tests.support.sshd import make_key, running
+from tests.support.tcp import closed_port
 from tests.support.waiting import until
 
 
@@ -32,8 +34,13 @@ def sshd(tmp_path):
 
 
 @pytest.fixture
-def config(tmp_path):
-    return make_config(tmp_path / "c", connect="3s")
+def config(request, tmp_path):
+    """A patient one, or one whose limit for a connection is what the test's parameter says."""
+    return make_config(tmp_path / "c", connect=getattr(request, "param", "60s"))
+
+
+# For tests in which this time passes, so that it is short; long enough for what comes before.
+gives_up = pytest.mark.parametrize("config", ["8s"], indirect=True, ids=["gives-up"])
 
 
 @pytest.fixture
@@ -135,6 +142,7 @@ def test_a_closed_port(connections, host, sshd):
     assert "refuses connections" in error.cause
 
 
+@gives_up
 def test_a_port_that_says_nothing(connections, host):
     with socket.create_server(("127.0.0.1", 0)) as mute:
         error = failure(connections, changed(host, ssh_port=mute.getsockname()[1]))
@@ -143,6 +151,7 @@ def test_a_port_that_says_nothing(connections, host):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="sshd runs the command as another user")
+@gives_up
 def test_a_login_that_never_ends(connections, host, sshd):
     """A PAM module, or a lookup of keys in a directory that does not answer."""
     sshd.options = ["AuthorizedKeysCommand /bin/sleep 1000", "AuthorizedKeysCommandUser nobody"]
@@ -153,6 +162,7 @@ def test_a_login_that_never_ends(connections, host, sshd):
     assert "SSH login" in error.cause
 
 
+@gives_up
 def test_an_agent_that_answers_no_question(connections, sshd, config, tmp_path):
     """Its TLS stands, and the first call is never answered."""
     over = threading.Event()
@@ -170,7 +180,7 @@ def test_an_agent_that_answers_no_question(connections, sshd, config, tmp_path):
         finally:
             over.set()
     assert type(error) is errors.AnswerOverdue
-    assert "within 3 s" in error.cause
+    assert "within 8 s" in error.cause
 
 
 def test_a_refused_key_and_a_refused_user(connections, host, sshd, tmp_path):
@@ -198,13 +208,13 @@ def test_a_server_that_forbids_forwarding(connections, host, sshd, option):
 
 
 def test_an_agent_that_does_not_run_behind_ssh(connections, host):
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+    port = closed_port()
     error = failure(connections, changed(host, agent_port=port))
     assert type(error) is errors.AgentUnreachable
     assert f"port {port} does not answer behind SSH" in error.cause
 
 
+@gives_up
 def test_an_agent_port_that_says_nothing(connections, host):
     with socket.create_server(("127.0.0.1", 0)) as mute:
         error = failure(connections, changed(host, agent_port=mute.getsockname()[1]))
@@ -285,7 +295,9 @@ def test_a_connection_cut_in_the_middle_is_lost_and_made_anew(connections, host,
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_failing_host_is_backed_off_and_asked_again_when_told(connections, host, sshd):
+def test_a_failing_host_is_backed_off_and_asked_again_when_told(connections, host, sshd, monkeypatch):
+    monkeypatch.setattr(pool, "FIRST_PAUSE", 600.0)
+    monkeypatch.setattr(pool, "LONGEST_PAUSE", 600.0)
     sshd.kill()
     failure(connections, host)
     first = connections.backoff("web1")
@@ -299,7 +311,7 @@ def test_a_failing_host_is_backed_off_and_asked_again_when_told(connections, hos
 
 
 def test_beyond_the_cap_the_tunnel_that_is_idle_for_longest_gives_way(config, host, agent, tmp_path):
-    small = make_config(tmp_path / "c", connect="1s", tunnels=2)
+    small = make_config(tmp_path / "c", connect="8s", tunnels=2)
     hosts = [dataclasses.replace(host, name=f"web{number}") for number in range(3)]
     pins = small.state / "pins"
     pins.mkdir(parents=True, exist_ok=True)
@@ -342,7 +354,7 @@ def test_other_programs_get_a_route_and_the_files_for_it(connections, host):
         assert certificate.exists()
         assert key.exists()
         assert identity.certificate_name(pin.read_bytes()) == name
-        endpoint.connect(5).close()
+        endpoint.connect(60).close()
 
 
 def test_a_key_that_the_server_never_showed_is_not_known(connections, host):
@@ -353,7 +365,7 @@ def test_a_key_that_the_server_never_showed_is_not_known(connections, host):
 
 def test_a_connection_that_is_cut_just_before_it_forwards_is_told_and_leaves_nothing(sshd, tmp_path):
     host = ssh_host(sshd, 9)
-    tunnel = SshTunnel(host, KnownHosts(tmp_path / "own", (sshd.folder / "user_known_hosts",)), 5)
+    tunnel = SshTunnel(host, KnownHosts(tmp_path / "own", (sshd.folder / "user_known_hosts",)), 60)
     try:
         sshd.cut()
         until(lambda: not tunnel.alive)
@@ -380,5 +392,5 @@ def test_many_logins_at_one_server_stay_below_its_limit(connections, host, agent
         with connections.agent(one) as client:
             return client.info().name
 
-    with ThreadPoolExecutor(len(hosts)) as pool:
-        assert list(pool.map(reach, hosts)) == ["plain"] * len(hosts)
+    with ThreadPoolExecutor(len(hosts)) as threads:
+        assert list(threads.map(reach, hosts)) == ["plain"] * len(hosts)

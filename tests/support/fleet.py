@@ -16,7 +16,7 @@ from tests.support.sshd import Sshd
 
 
 def make_config(folder: Path, **limits: Any) -> Config:
-    """A configuration whose directories are all in `folder`; short timeouts."""
+    """A configuration whose directories are all in `folder`; patient, for machines that are busy."""
     return Config(
         file=folder / "collector.toml",
         store=folder / "store",
@@ -25,7 +25,7 @@ def make_config(folder: Path, **limits: Any) -> Config:
         runtime=folder / "run",
         mirror_dir=folder / "mirror",
         sandbox="require",
-        limits=Limits(**{"connect": "5s", **limits}),
+        limits=Limits(**{"connect": "60s", **limits}),
         upkeep=Upkeep(),
         space=Space(),
         policy=PolicySettings(),
