@@ -74,6 +74,7 @@ class Sshd:
         """Start it and wait until it listens."""
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        seen = self.connections
         config = self.folder / "sshd_config"
         lines = [
             *self.options,
@@ -98,6 +99,8 @@ class Sshd:
             self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=log, start_new_session=True)
         try:
             until(self._listens)
+            # It tells of who asked that a moment later; nobody shall count it among his own.
+            until(lambda: self.connections > seen, what="a word about a connection")
         except BaseException:
             self.kill()
             raise
@@ -112,7 +115,8 @@ class Sshd:
 
     def log(self) -> str:
         """What it said."""
-        return (self.folder / "sshd.log").read_text(errors="replace")
+        file = self.folder / "sshd.log"
+        return file.read_text(errors="replace") if file.exists() else ""
 
     @property
     def logins(self) -> int:
