@@ -58,15 +58,20 @@ def _running_in(node):
     return subprocess.run(["ip", "netns", "pids", node.namespace], capture_output=True, check=True, text=True).stdout
 
 
+def _namespaces(net):
+    """Its own; other tests have others at the same time."""
+    return {name for name in os.listdir("/run/netns") if name.startswith(net.prefix)}
+
+
 def test_nothing_of_a_network_is_left(net):
     node, other = net.node("a"), net.node("b")
     net.link(node, other, "10.9.0.0/24")
     sleeper = node.popen("sleep", "1000")
     until(lambda: str(sleeper.pid) in _running_in(node))
-    before = set(os.listdir("/run/netns"))
+    assert _namespaces(net) == {node.namespace, other.namespace}
     net.__exit__()
     assert sleeper.returncode == -9
-    assert before - set(os.listdir("/run/netns")) == {node.namespace, other.namespace}
+    assert _namespaces(net) == set()
     net.nodes.clear()
 
 
@@ -82,7 +87,7 @@ def test_a_link_goes_dead_and_comes_back(net):
             connection.recv(1)
         assert not one.reaches("10.9.0.2", 7, timeout=0.2)
         link.restore()
-        connection.settimeout(20)
+        connection.settimeout(60)
         assert exactly(connection, 5) == b"hello"
 
 
@@ -159,19 +164,20 @@ def test_a_delay_costs_setup_and_each_turn_but_no_throughput(net, tmp_path):
     one = net.node("one")
     with (
         echo(one, "127.0.0.1"),
-        delay_proxy(tmp_path / "log", "127.0.0.1:0", "127.0.0.1:7", 0.05, one.prefix) as proxy,
-        one.connect("127.0.0.1", proxy.port) as connection,
+        delay_proxy(tmp_path / "log", "127.0.0.1:0", "127.0.0.1:7", 0.1, one.prefix) as proxy,
+        contextlib.ExitStack() as stack,
     ):
         began = time.monotonic()
+        connection = stack.enter_context(one.connect("127.0.0.1", proxy.port))
         connection.sendall(b"1")
         assert exactly(connection, 17)[-1:] == b"1"
-        assert time.monotonic() - began >= 0.2
+        assert time.monotonic() - began >= 0.4
         connection.sendall(b"2")
         assert connection.recv(1) == b"2"
         connection.sendall(bytes(32 << 20))
         connection.shutdown(socket.SHUT_WR)
         assert sum(map(len, iter(lambda: connection.recv(1 << 16), b""))) == 32 << 20
-        assert time.monotonic() - began < 0.05 * len(proxy.seen()), "the pieces waited one after the other"
+        assert time.monotonic() - began < 0.1 * len(proxy.seen()), "the pieces waited one after the other"
         assert proxy.connections == 1
         assert turns(proxy.seen()) >= 3
         assert {piece.side for piece in proxy.seen()} == {"client", "server"}
