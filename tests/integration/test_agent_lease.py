@@ -40,7 +40,7 @@ def agent(tmp_path: Path, data: Path) -> Iterator[RunningAgent]:
         yield agent
 
 
-def hooked(agent: RunningAgent, data: Path, before: str = "true", timeout: int = 10) -> Path:
+def hooked(agent: RunningAgent, data: Path, before: str = "true", timeout: int = 120) -> Path:
     """Give the module "hooked" two hooks; the `after` hook writes the file that is returned."""
     mark = agent.base / "after"
     agent.module(
@@ -82,7 +82,8 @@ def test_a_token_is_worth_nothing_without_its_lease_or_for_another_client(agent:
             assert error.code() == grpc.StatusCode.PERMISSION_DENIED
         assert session.list()
         session.lease.cancel()
-        error = refused(lambda: [session.list() for _ in range(100)])
+        # It hears of the end a moment later.
+        error = refused(lambda: until(lambda: not session.list()))
         assert (error.code(), error.details()[:7]) == (grpc.StatusCode.PERMISSION_DENIED, "session")
 
 
@@ -114,10 +115,10 @@ def test_a_failed_hook_says_why_and_the_after_hooks_run(agent: RunningAgent, dat
 
 
 def test_a_hook_that_takes_too_long_is_ended_with_its_children(agent: RunningAgent, data: Path) -> None:
-    mark = hooked(agent, data, before="trap '' TERM; setsid sleep 1000 & sleep 1000", timeout=1)
+    mark = hooked(agent, data, before="trap '' TERM; setsid sleep 1000 & sleep 1000", timeout=3)
     with pytest.raises(grpc.RpcError) as caught, agent.session("hooked"):
         pass
-    assert "longer than 1 s" in caught.value.details()
+    assert "longer than 3 s" in caught.value.details()
     until(mark.exists)
     until(lambda: not descendants(agent.pid))
 
@@ -125,7 +126,7 @@ def test_a_hook_that_takes_too_long_is_ended_with_its_children(agent: RunningAge
 def test_background_processes_of_hooks_live_as_long_as_the_lease(agent: RunningAgent, data: Path) -> None:
     hooked(agent, data, before="setsid sleep 1000 >/dev/null 2>&1 & sleep 1001 >/dev/null 2>&1 & true & true")
     with agent.session("hooked"):
-        assert len(descendants(agent.pid)) >= 2
+        until(lambda: len(descendants(agent.pid)) >= 2)
     until(lambda: not descendants(agent.pid))
 
 
@@ -147,7 +148,7 @@ def test_after_hooks_run_when_the_collector_is_killed(
     )
     collector = subprocess.Popen([sys.executable, "-c", program, str(agent.base)])
     try:
-        until(started.exists, timeout=20)
+        until(started.exists)
         assert not mark.exists()
     finally:
         collector.kill()
@@ -161,11 +162,11 @@ def test_a_transfer_ends_with_its_lease_and_its_rsync_is_gone(agent: RunningAgen
 
         def requests() -> Iterator[pb.TransferRequest]:
             yield pb.TransferRequest(session=session.token, root=1)
-            until(lambda: not session.lease.is_active(), timeout=20)
+            until(lambda: not session.lease.is_active())
 
         stream = session.stub.Transfer(requests())
         assert next(stream).data.startswith(b"@RSYNCD: ")
-        assert len(descendants(agent.pid)) == 1
+        until(lambda: len(descendants(agent.pid)) == 1)
         session.lease.cancel()
         error = refused(lambda: list(stream))
         assert error.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.PERMISSION_DENIED)
@@ -185,8 +186,7 @@ def test_a_transfer_that_the_client_drops_leaves_no_rsync(agent: RunningAgent) -
 def test_sigterm_ends_sessions_after_the_grace_and_runs_after_hooks(agent: RunningAgent, data: Path) -> None:
     mark = hooked(agent, data, before="setsid sleep 1000 >/dev/null 2>&1 &")
     with agent.session("hooked") as session:
-        left = descendants(agent.pid)
-        assert left
+        left = until(lambda: descendants(agent.pid))
         os.kill(agent.pid, signal.SIGTERM)
         with pytest.raises(grpc.RpcError) as caught:
             next(session.lease)
@@ -197,6 +197,9 @@ def test_sigterm_ends_sessions_after_the_grace_and_runs_after_hooks(agent: Runni
 
 
 def test_sigterm_refuses_new_sessions_and_lets_running_ones_end(agent: RunningAgent) -> None:
+    agent.stop()
+    agent.grace = 60.0  # nothing here takes as long
+    agent.start()
     with agent.session("data") as session:
         os.kill(agent.pid, signal.SIGTERM)
         until(lambda: "stopping" in agent.log)

@@ -226,7 +226,7 @@ def test_a_restore_that_broke_off_goes_on(
 
     thread = threading.Thread(target=work)
     thread.start()
-    until(lambda: partial.is_dir() and len(list(partial.glob("[0-9]*"))) >= 2, 30, "the first files")
+    until(lambda: partial.is_dir() and len(list(partial.glob("[0-9]*"))) >= 2, what="the first files")
     agent.stop(9)
     thread.join(60)
     assert [isinstance(error, ConnectError) for error in failed] in ([True], [])
@@ -250,8 +250,8 @@ def test_one_restore_at_a_time(agent: RunningAgent, client: AgentClient, tmp_pat
     thread = threading.Thread(target=lambda: first.run(ends))
     thread.start()
     try:
-        assert begun.wait(30)
-        until(lambda: (agent.base / "restore" / "one.partial").exists(), 30, "the first to begin")
+        assert begun.wait(60)
+        until(lambda: (agent.base / "restore" / "one.partial").exists(), what="the first to begin")
         with pytest.raises(AgentBusy, match="another restore is on its way"):
             send(tmp_path / "source", client.push("two"), sandbox)
     finally:

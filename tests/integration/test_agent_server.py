@@ -35,7 +35,7 @@ def code(agent: RunningAgent, client: identity.Identity) -> grpc.StatusCode:
     """Status of one call on a new connection."""
     with agent.stub(client) as stub:
         try:
-            stub.GetInfo(pb.GetInfoRequest(), timeout=10)
+            stub.GetInfo(pb.GetInfoRequest(), timeout=60)
         except grpc.RpcError as error:
             return error.code()
     return grpc.StatusCode.OK
@@ -83,9 +83,8 @@ def test_streams_are_refused_while_workers_for_unary_calls_are_left(agent: Runni
                 codes.append(error.code())
         assert codes
         assert set(codes) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
-        begun = time.monotonic()
-        assert stub.GetInfo(pb.GetInfoRequest(), timeout=5).name == "testhost"
-        assert time.monotonic() - begun < 2
+        # The streams stay open: who had to wait for one of them would wait until its deadline.
+        assert stub.GetInfo(pb.GetInfoRequest(), timeout=30).name == "testhost"
         for stream in streams:
             stream.cancel()
 
@@ -103,7 +102,7 @@ def test_streams_are_refused_while_workers_for_unary_calls_are_left(agent: Runni
 
 def test_a_new_module_is_an_event(agent: RunningAgent, tmp_path: Path) -> None:
     with agent.stub() as stub:
-        watch = stub.WatchModules(pb.WatchModulesRequest(), timeout=30)
+        watch = stub.WatchModules(pb.WatchModulesRequest(), timeout=120)
         first = next(watch).generation
         agent.module("new", tmp_path / "data")
         assert next(watch).generation > first
@@ -154,7 +153,7 @@ def test_systemd_is_told(tmp_path: Path) -> None:
     agent = RunningAgent(tmp_path / "agent")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind(str(tmp_path / "notify"))
-        channel.settimeout(20)
+        channel.settimeout(60)
         agent.environment["NOTIFY_SOCKET"] = str(tmp_path / "notify")
         with agent:
             assert channel.recv(100) == b"READY=1"
@@ -188,6 +187,10 @@ def test_idle_it_is_small_and_takes_no_time(agent: RunningAgent, tmp_path: Path)
         fields = Path(f"/proc/{agent.pid}/stat").read_text().rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])
 
-    begun, until_then = ticks(), time.monotonic() + 3
-    until(lambda: time.monotonic() > until_then)
-    assert ticks() - begun <= 1  # one tick is 10 ms
+    def rests() -> bool:
+        begun, until_then = ticks(), time.monotonic() + 3
+        until(lambda: time.monotonic() > until_then)
+        return ticks() - begun <= 1  # one tick is 10 ms
+
+    # Not at once: it still clears up after the call.
+    until(rests)

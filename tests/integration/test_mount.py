@@ -64,7 +64,7 @@ class Mounted:
         configuration = ["--config", str(self.folder / "collector.toml")]
         with (self.folder / "log").open("w") as log:
             self.process = subprocess.Popen([*argv, *configuration], stdout=log, stderr=log, text=True)
-        until(lambda: self.top.is_mount() or self.process.poll() is not None, 30, "it to be mounted")  # type: ignore[union-attr]
+        until(lambda: self.top.is_mount() or self.process.poll() is not None, what="it to be mounted")  # type: ignore[union-attr]
         assert self.top.is_mount(), self.said()
 
     def said(self) -> str:
@@ -73,7 +73,7 @@ class Mounted:
     def end(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:

@@ -127,9 +127,10 @@ def unescaped(line: bytes) -> bytes:
 
 
 counter = itertools.count()
+_UNCHECKED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=_UNCHECKED)
 @given(trees, st.lists(patterns, max_size=3), st.lists(patterns, min_size=1, max_size=4))
 @example([(b"keep/f", False), (b"other/f", False)], [b"/keep/"], [b"/*/"])
 @example([(b"a\\b/f", False), (b"ab/f", False)], [], [b"a\\b/"])
@@ -149,7 +150,7 @@ def test_the_walk_lists_what_rsync_serves(
         shutil.rmtree(tree)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=_UNCHECKED)
 @given(st.sets(names, min_size=1, max_size=5), st.sets(names, min_size=1, max_size=5))
 def test_a_root_with_names_serves_these_names_alone(sandbox: Path, chosen: set[bytes], others: set[bytes]) -> None:
     tree = sandbox / f"names{next(counter)}"

@@ -83,10 +83,10 @@ class RunningAgent:
         include: Sequence[str] = (),
         before: Sequence[Sequence[str]] = (),
         after: Sequence[Sequence[str]] = (),
-        timeout: int = 10,
+        timeout: int = 120,
         text: str = "",
     ) -> None:
-        """Define a module; `text` is added to its file."""
+        """Define a module; `text` is added to its file, `timeout` is that of its hooks, in seconds."""
         lines = [f'title = "{name}"', f"paths = {_toml([str(path) for path in paths])}"]
         lines += [f"exclude = {_toml(list(exclude))}", f"include = {_toml(list(include))}"]
         if before or after:
@@ -131,13 +131,13 @@ class RunningAgent:
                 env=os.environ | self.environment,
             )
         try:
-            until(lambda: self._ready(self.process), timeout=60, what=f"the agent to start, see {self.log_file}")
+            until(lambda: self._ready(self.process), what=f"the agent to start, see {self.log_file}")
         except BaseException:
             self.stop(signal.SIGKILL)
             raise
         return self
 
-    def stop(self, number: int = signal.SIGTERM, timeout: float = 30) -> int:
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 60) -> int:
         """Send a signal and wait for the end; returns the exit code. Does nothing if it does not run."""
         if self.process is None:
             return 0

@@ -82,7 +82,7 @@ class RunningCollector:
             )
         if ready:
             try:
-                until(lambda: self._is_ready(already), timeout=60, what=f"the daemon to start, see {self.log_file}")
+                until(lambda: self._is_ready(already), what=f"the daemon to start, see {self.log_file}")
             except BaseException:
                 self.stop(signal.SIGKILL)
                 raise
@@ -93,7 +93,7 @@ class RunningCollector:
         assert self.process is not None
         self.process.send_signal(number)
 
-    def stop(self, number: int = signal.SIGTERM, timeout: float = 20) -> int:
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 60) -> int:
         """End it with a signal; returns the exit code."""
         if self.process is None:
             return 0
@@ -124,7 +124,9 @@ class RunningCollector:
 
     def events(self, event: str | None = None, **fields: object) -> list[Mapping[str, Any]]:
         """Log lines with this event and these fields."""
-        found = [json.loads(line) for line in self.log.splitlines() if line.startswith("{") and line.endswith("}")]
+        lines = self.log.splitlines(keepends=True)
+        # The last one may be on its way.
+        found = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}\n")]
         return [
             line
             for line in found

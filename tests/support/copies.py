@@ -29,7 +29,7 @@ from tests.support.sshd import Sshd
 from tests.support.swift import Swift
 
 # Quick to give up: what is tried again is tested by counting, not by waiting.
-QUICK = Patience(request=20, connect=5, retries=2, total=10)
+QUICK = Patience(request=60, connect=60, retries=2, total=60)
 
 _numbers = itertools.count()
 

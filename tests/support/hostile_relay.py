@@ -45,7 +45,7 @@ class HostileRelay(PlainAgent):
     def pass_on(self, peer: str, requests: Requests, context: grpc.ServicerContext) -> Iterator[bytes]:
         """Do as an honest relay does."""
         host, _, port = self.peers[peer].rpartition(":")
-        with socket.create_connection((host, int(port)), 10) as far:
+        with socket.create_connection((host, int(port)), 60) as far:
             context.add_callback(lambda: _shut(far))
             context.send_initial_metadata(CONNECTED)
             threading.Thread(target=_feed, args=(requests, far), daemon=True).start()

@@ -75,7 +75,7 @@ class Node:
             finally:
                 _enter(own.fileno())
 
-    def connect(self, address: str, port: int, timeout: float = 10) -> socket.socket:
+    def connect(self, address: str, port: int, timeout: float = 60) -> socket.socket:
         """A TCP connection from here; raises OSError."""
         with self.inside():
             return socket.create_connection((address, port), timeout)
@@ -168,7 +168,7 @@ class Network:
             for node in self.nodes.values():
                 _remove(node.namespace)
             for process in self.processes:
-                process.wait(10)
+                process.wait(60)
                 for stream in (process.stdin, process.stdout, process.stderr):
                     if stream is not None:
                         stream.close()
@@ -230,7 +230,7 @@ def _enter(namespace: int) -> None:
 
 def _remove(namespace: str) -> None:
     """End all processes in it, and remove it with its links."""
-    until(lambda: not _kill_all_in(namespace), 10, f"the end of what runs in {namespace}")
+    until(lambda: not _kill_all_in(namespace), what=f"the end of what runs in {namespace}")
     _ip("netns", "del", namespace)
 
 

@@ -1,7 +1,7 @@
 """What a local user does to a directory while it is backed up: exchange names, again and again, as fast as it goes.
 
 As a program, `python swap.py LIMIT A B [A B ...]` exchanges each pair in turn until its standard input ends, at most
-LIMIT times; the pairs are as they were before when it ends, and it prints how often it did.
+LIMIT times; the pairs are as they were before when it ends, and it prints "begun", and at last how often it did.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ def swapping(*pairs: tuple[Path, Path], limit: int = 400_000) -> Iterator[subpro
     names = [str(name) for pair in pairs for name in pair]
     argv = [sys.executable, "-S", __file__, str(limit), *names]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it has begun
         try:
             yield process
         finally:
-            counted = process.communicate(timeout=30)[0]
+            counted = process.communicate(timeout=60)[0]
         assert process.returncode == 0
         assert int(counted) > 0
 
@@ -50,6 +52,8 @@ def main(limit: int, names: list[str]) -> int:
         for one, other in pairs:
             exchange(one, other)
         done += 1
+        if done == 1:
+            print("begun", flush=True)
     if done % 2:
         for one, other in pairs:
             exchange(one, other)
