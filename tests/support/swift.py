@@ -10,6 +10,7 @@ import contextlib
 import shutil
 import socket
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from datetime import timedelta
@@ -134,7 +135,10 @@ class Swift:
         assert all(process.poll() is None for process in self._processes), self.log()
         with contextlib.suppress(OSError):
             request = urllib.request.Request(self._signed(""), method="PUT")  # noqa: S310 - our own
-            return urllib.request.urlopen(request, timeout=30).status == 200  # noqa: S310
+            try:
+                return urllib.request.urlopen(request, timeout=30).status == 200  # noqa: S310
+            except urllib.error.HTTPError as error:
+                return error.code == 409  # it is there: an attempt came about whose answer was late
         return False
 
     def _signed(self, name: str) -> str:
