@@ -12,6 +12,8 @@ from pyrsyncbackup_agent.errors import RsyncFailed
 from pyrsyncbackup_agent.modules import Root
 from pyrsyncbackup_agent.patterns import Rules
 
+from tests.support.descriptors import opened
+
 
 def test_the_configuration_serves_one_root_read_only_and_refuses_what_is_not_needed() -> None:
     lines = rsyncd.configuration(7, 8, 1000).splitlines()
@@ -30,13 +32,13 @@ def test_only_root_names_a_user() -> None:
 
 
 def test_a_missing_rsync_or_root_is_told_and_leaves_nothing_open(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = opened()
     root = Root(1, os.fsencode(tmp_path)[1:])
     with pytest.raises(RsyncFailed, match="no-such-rsync cannot be started"):
         rsyncd.serve("no-such-rsync", root, Rules(), tmp_path / "one")
     with pytest.raises(RsyncFailed, match="the root cannot be opened: it is gone"):
         rsyncd.serve("rsync", Root(1, b"no/such/root"), Rules(), tmp_path / "two")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert opened() <= before
 
 
 def test_a_daemon_greets_ends_with_its_input_and_is_reaped(tmp_path: Path) -> None:

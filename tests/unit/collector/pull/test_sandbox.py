@@ -27,7 +27,7 @@ def incoming(tmp_path: Path) -> Path:
 
 def run(sandbox: Sandbox, incoming: Path, code: str, limits: Limits | None = None) -> subprocess.CompletedProcess[str]:
     argv = sandbox.wrap([python(), "-IS", "-c", code], incoming, limits or Limits(file_size=1 << 20))
-    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_it_can_write_into_its_directory(sandbox, incoming):

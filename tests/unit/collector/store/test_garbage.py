@@ -305,13 +305,13 @@ def test_a_writer_of_what_is_being_removed_comes_after_the_removal(
     def slowly(digests: Iterator[str]) -> int:
         if not writer.ident:
             writer.start()
-            assert written.wait(10)
-            until(lambda: any(estate.store.objects.path.glob(".tmp-*")) or waits(estate), 10)
+            assert written.wait(60)
+            until(lambda: any(estate.store.objects.path.glob(".tmp-*")) or waits(estate))
         return remove(digests)
 
     monkeypatch.setattr(estate.store.objects, "remove", slowly)
     assert estate.collect().objects == 1
-    writer.join(10)
+    writer.join(60)
     assert has(estate, b"old")
 
 

@@ -91,7 +91,7 @@ def test_threads_that_come_together_wait_for_one_opening(pool: Pool[Thing], open
     together = threading.Barrier(8)
 
     def come(_: int) -> Thing:
-        together.wait(20)
+        together.wait(60)
         return use(pool)
 
     with ThreadPoolExecutor(8) as threads:
@@ -241,7 +241,7 @@ def test_closing_ends_all_and_opens_nothing_afterwards(pool: Pool[Thing], opener
 
 def test_closing_waits_for_what_is_being_opened_and_nobody_tries_after_it(pool: Pool[Thing], opener: Opener) -> None:
     go = threading.Event()
-    opener.hold = lambda: go.wait(20)
+    opener.hold = lambda: go.wait(60)
     with ThreadPoolExecutor(5) as threads:
         failures = [threads.submit(failure, pool, now=True) for _ in range(4)]
         until(lambda: opener.asked)
@@ -250,8 +250,8 @@ def test_closing_waits_for_what_is_being_opened_and_nobody_tries_after_it(pool: 
         until(lambda: pool._closed)
         assert not closing.done()
         go.set()
-        closing.result(20)
-        assert {str(one.result(20)) for one in failures} == {"web1: the collector is stopping (start it again)"}
+        closing.result(60)
+        assert {str(one.result(60)) for one in failures} == {"web1: the collector is stopping (start it again)"}
     assert len(opener.asked) == 1
     assert all(thing.closed == 1 for thing in opener.made)
 
@@ -301,7 +301,7 @@ def test_two_ways_of_opposite_order_do_not_wait_for_each_other_for_ever(
     def open_upon_the_other(host: Host, now: bool) -> Thing:
         if not hasattr(inside, "one"):
             inside.one = True
-            both.wait(10)
+            both.wait(60)
             with pool.use(below[host.name], now=now):
                 pass
         return Thing(host)
