@@ -143,7 +143,7 @@ def test_one_host_that_is_away_does_not_keep_the_others_from_being_pulled(world)
 def test_with_a_daemon_the_command_asks_it_and_follows(world):
     world.make_trust()
     world.start_daemon()
-    until(lambda: world.ask("snapshots")["snapshots"], 30, "the daemon's first pull")
+    until(lambda: world.ask("snapshots")["snapshots"], what="the daemon's first pull")
     (world.site / "index.html").write_text("hello\nstars\n")
     pulled = world.ask("pull", "web1/site")["pulls"]
     assert [(each["outcome"], each["snapshot"][:6]) for each in pulled] == [("complete", "000002")]
@@ -171,7 +171,7 @@ def test_buf_curl_works_with_the_line_that_tunnel_prints(world):
             assert json.loads(asked.stdout)["name"] == "web1"
         finally:
             tunnel.send_signal(signal.SIGINT)
-            assert tunnel.wait(30) == 0
+            assert tunnel.wait(60) == 0
 
 
 def test_sigterm_ends_a_pull_in_order_and_the_next_one_goes_on(world):
@@ -190,7 +190,7 @@ def test_sigterm_ends_a_pull_in_order_and_the_next_one_goes_on(world):
     )
     try:
         incoming = world.collector / "store" / "incoming"
-        until(lambda: any(incoming.iterdir()) or pull.poll() is not None, 30, "the transfer")
+        until(lambda: any(incoming.iterdir()) or pull.poll() is not None, what="the transfer")
     finally:
         pull.send_signal(signal.SIGTERM)
     _, errors = pull.communicate(timeout=60)

@@ -93,5 +93,5 @@ def test_a_check_alone_finds_that_a_lost_content_is_to_be_pulled(world):
     world.run("verify", codes=(DAMAGED,))
     world.config.write_text(world.config.read_text() + '\n[[rule]]\ncheck = "1s"\npull = "10d"\n')
     world.start_daemon()
-    until(lambda: place(world, PAGE).exists(), 60, "the content to come again")
-    until(lambda: not world.ask("status", codes=(0, 14))["problems"], 60, "the damage to be closed")
+    until(lambda: place(world, PAGE).exists(), what="the content to come again")
+    until(lambda: not world.ask("status", codes=(0, 14))["problems"], what="the damage to be closed")

@@ -70,7 +70,7 @@ def test_a_writer_waits_for_another_that_ends_in_time(path: Path) -> None:
         thread = threading.Thread(target=lambda: catalog.request("web1"))
         thread.start()
         other.execute("COMMIT")
-        thread.join(timeout=20)
+        thread.join(timeout=60)
         assert [request.host for request in catalog.requests()] == ["web1"]
 
 

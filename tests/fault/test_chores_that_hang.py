@@ -86,13 +86,13 @@ def test_a_chore_on_a_frozen_store_is_told_while_it_hangs(tmp_path: Path, disk: 
         disk.freeze()
         thread = threading.Thread(target=pin, daemon=True)
         thread.start()
-        until(lambda: [run for run in catalog.runs(kind="pin") if run.end], 20, "the run to end")
+        until(lambda: [run for run in catalog.runs(kind="pin") if run.end], what="the run to end")
         (run,) = catalog.runs(kind="pin")
         assert run.failure is not None
         assert (run.outcome, run.failure.type) == ("failed", "ChoreOverdue")
         assert thread.is_alive()
         disk.thaw()
-        thread.join(30)
+        thread.join(60)
         assert [done.outcome for done in ended] == ["complete"]
         (run,) = catalog.runs(kind="pin")
         assert run.outcome == "complete"
@@ -117,13 +117,13 @@ def test_a_mirror_on_a_frozen_disk_is_told_while_it_hangs_and_right_when_it_ends
         disk.freeze()
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
-        until(lambda: told, 20, "it to be given up")
+        until(lambda: told, what="it to be given up")
         (run,) = estate.catalog.runs(kind="mirror")
         assert run.failure is not None
         assert (run.outcome, run.failure.type) == ("failed", "ChoreOverdue")
         assert thread.is_alive()
         disk.thaw()
-        thread.join(30)
+        thread.join(60)
         # It was asked to end while it hung, and did so as soon as it could: the next pull brings it up to date.
         (run,) = estate.catalog.runs(kind="mirror")
         assert run.outcome == "failed"

@@ -494,5 +494,5 @@ def test_a_hostile_host_does_not_hold_up_another(scene):
     report = scene.pull("good")
     assert thread.is_alive()
     assert report.outcome is Outcome.COMPLETE
-    thread.join(20)
+    thread.join(60)
     assert [type(error) for error in failed] == [ConnectionLost]

@@ -75,10 +75,10 @@ def scene(tmp_path: Path, agent: RunningAgent) -> Iterator[Scene]:
 def test_below_min_free_pulls_wait_are_told_once_and_go_on_when_there_is_room(scene: Scene) -> None:
     scene.settings(free="100MiB")
     collector = scene.collector.start()
-    until(lambda: collector.events("pull ended"), 30, "the first pull")
+    until(lambda: collector.events("pull ended"), what="the first pull")
     scene.disk.fill(90 * MIB)
     (scene.data / "two").write_bytes(b"two" * 1000)
-    until(lambda: collector.events("pulls wait for room in the store"), 30, "the daemon to say so")
+    until(lambda: collector.events("pulls wait for room in the store"), what="the daemon to say so")
     told = collector.events("pulls wait for room in the store")[0]
     assert told["error"] == "StoreFull"
     assert "MiB free, and 100 MiB stay free by `space.min_free`" in told["cause"]
@@ -90,7 +90,7 @@ def test_below_min_free_pulls_wait_are_told_once_and_go_on_when_there_is_room(sc
     assert [each["state"] for each in document["problems"]] == ["failing"]
     assert "full store" in scene.say("status").out
     checked = document["hosts"][0]["checked"]
-    until(lambda: json.loads(scene.say("status", "--json").out)["hosts"][0]["checked"] > checked, 30, "another check")
+    until(lambda: json.loads(scene.say("status", "--json").out)["hosts"][0]["checked"] > checked, what="another check")
     asked = scene.say("pull", "web1/data")
     assert asked.code == 10
     assert "100 MiB stay free" in asked.out + asked.err
@@ -98,7 +98,7 @@ def test_below_min_free_pulls_wait_are_told_once_and_go_on_when_there_is_room(sc
     # A check that was under way during the first pull may have led to a second one, that found nothing.
     ended = len(collector.events("pull ended"))
     scene.disk.free()
-    until(lambda: len(collector.events("pull ended")) > ended, 60, "the next pull")
+    until(lambda: len(collector.events("pull ended")) > ended, what="the next pull")
     assert len(collector.events("pulls wait for room in the store")) == 1
     assert len(collector.events("there is room in the store, pulls go on")) == 1
     assert scene.say("status").code == 0

@@ -133,7 +133,7 @@ def prove(base: Path) -> None:
                 files = {f.parent.name + f.name for f in (base / "store/objects").glob("??/*")}
                 return files == named
 
-            until(collected, 30, "what nothing names to go")
+            until(collected, what="what nothing names to go")
             assert names(live) == named
 
 

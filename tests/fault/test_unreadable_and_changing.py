@@ -229,7 +229,7 @@ def test_files_that_a_writer_changes_all_the_time_are_marked_and_the_pull_ends(p
     thread = threading.Thread(target=writer)
     thread.start()
     try:
-        assert begun.wait(10)
+        assert begun.wait(60)
         report = plain.pull()
     finally:
         end.set()

@@ -81,7 +81,7 @@ def delay_proxy(
             yield Delay(process, address, log)
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(10)
+            process.wait(60)
 
 
 class _Proxy:

@@ -50,14 +50,14 @@ def main() -> None:
 
     code = -1
     threading.Thread(target=wait, daemon=True).start()
-    until(lambda: top.is_mount() or ended.is_set(), 30, "it to be mounted")
+    until(lambda: top.is_mount() or ended.is_set(), what="it to be mounted")
     found = {}
     if top.is_mount():
         for path in sorted(top.rglob("*")):
             if path.is_file() and "latest" not in path.parts:
                 found["/".join(path.relative_to(top).parts[3:])] = path.read_text()
         subprocess.run(["fusermount3", "-u", top], check=True)
-    ended.wait(30)
+    ended.wait(60)
     print(json.dumps({"code": code, "files": found}))
 
 

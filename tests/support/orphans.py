@@ -55,7 +55,7 @@ def adopted() -> Iterator[Callable[[], None]]:
         return [command(pid) for pid in descendants(os.getpid()) if pid not in mine]
 
     def none_is_left() -> None:
-        until(lambda: not left(), timeout=15, what="the end of all processes that the killed one started")
+        until(lambda: not left(), what="the end of all processes that the killed one started")
 
     try:
         yield none_is_left

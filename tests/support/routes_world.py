@@ -127,7 +127,7 @@ class RoutesWorld(Desk):
         return self.node.popen(*command, env=self.environment, cwd=self.folder, **pipes)
 
     @staticmethod
-    def end_pull(process: subprocess.Popen[bytes], timeout: float = 90) -> dict[str, str]:
+    def end_pull(process: subprocess.Popen[bytes], timeout: float = 150) -> dict[str, str]:
         """Wait for it; the outcome of each host's module. Fails if one failed."""
         try:
             answer, errors = process.communicate(timeout=timeout)
