@@ -42,6 +42,8 @@ use = egg:swift#proxy
 allow_account_management = true
 account_autocreate = true
 error_suppression_limit = 1000000
+conn_timeout = 60
+node_timeout = 60
 [filter:catch_errors]
 use = egg:swift#catch_errors
 [filter:cache]
@@ -75,6 +77,10 @@ log_level = WARNING
 pipeline = {part}-server
 [app:{part}-server]
 use = egg:swift#{part}
+# By default a list lacks what took the container's server longer than a second: it is told later, by nobody here.
+conn_timeout = 60
+node_timeout = 60
+container_update_timeout = 60
 """
 
 
