@@ -24,6 +24,7 @@ from tests.support.agent import RunningAgent
 from tests.support.fleet import direct_host, introduce, make_config, pin, relayed_host
 from tests.support.hostile_relay import CONNECTED, HostileRelay, message, relaying
 from tests.support.plain_agent import PlainAgent, serving
+from tests.support.tcp import closed_port
 from tests.support.waiting import until
 
 BEHIND = "web1: hop 2 of 2: "
@@ -105,9 +106,7 @@ def test_a_peer_that_is_not_offered(connections: Connections, relay: RunningAgen
 
 
 def test_a_peer_that_refuses(connections: Connections, relay: RunningAgent, behind: Host) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    address = f"127.0.0.1:{closed_port()}"
     offer(relay, address)
     assert failure(connections, behind) == (
         errors.PeerUnreachable,

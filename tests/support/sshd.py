@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.support.network import Node
 from tests.support.orphans import descendants
+from tests.support.tcp import closed_port
 from tests.support.waiting import until
 
 
@@ -34,7 +35,7 @@ class Sshd:
         self.user_key = folder / "user_key"
         self.authorized_keys = folder / "authorized_keys"
         self.options: list[str] = []
-        self.port = port or _free_port()
+        self.port = port or closed_port()
         self.host_key_kinds = ["ed25519"]
         self._process: subprocess.Popen[bytes] | None = None
         make_key(self.user_key)
@@ -174,9 +175,3 @@ def running(folder: Path) -> Iterator[Sshd]:
         yield sshd
     finally:
         sshd.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -7,9 +7,14 @@ import select
 import socket
 import struct
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 
 Serve = Callable[[socket.socket], None]
+
+# Sockets of ports that were given out, the latest; more would take the descriptors that sshtunnel needs.
+_held: deque[socket.socket] = deque()
+_MOST_HELD = 100
 
 
 @contextlib.contextmanager
@@ -55,9 +60,17 @@ def serving(serve: Serve) -> Iterator[int]:
 
 
 def closed_port() -> int:
-    """A port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port on which nobody listens, and that nobody gets who asks for any: it is bound until the test process ends.
+
+    A server that sets SO_REUSEADDR, as all do, may listen on it.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    _held.append(held)
+    if len(_held) > _MOST_HELD:
+        _held.popleft().close()
+    return int(held.getsockname()[1])
 
 
 @contextlib.contextmanager

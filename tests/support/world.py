@@ -6,12 +6,12 @@ Everything is run as an administrator runs it: by the two commands, as processes
 from __future__ import annotations
 
 import contextlib
-import socket
 import subprocess
 from pathlib import Path
 
 from tests.support.desk import PATIENCE, Desk, end
 from tests.support.sshd import Sshd
+from tests.support.tcp import closed_port
 from tests.support.waiting import until
 
 
@@ -26,7 +26,7 @@ class World(Desk):
         self.invitation = folder / "invitation.txt"
         self.agent: subprocess.Popen[bytes] | None = None
         self.sshd = Sshd(folder / "host" / "sshd")
-        self.agent_port = _free_port()
+        self.agent_port = closed_port()
 
     # The host
 
@@ -100,9 +100,3 @@ class World(Desk):
             if self.agent is not None:
                 stack.callback(end, self.agent)
             stack.callback(super().close)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
