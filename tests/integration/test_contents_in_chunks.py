@@ -23,7 +23,7 @@ from pyrsyncbackup_collector.store.snapshot import Snapshot
 
 from tests.integration.test_drill import hold
 from tests.support.estate import Content
-from tests.support.vault import Vault, flip, swap
+from tests.support.vault import Vault, flip, rewrite, swap
 
 MIB = 1 << 20
 CHANCE = random.Random(5)
@@ -67,8 +67,18 @@ DAMAGES: dict[str, Callable[[Scene], object]] = {
     "rotten": lambda scene: flip(scene.object(1)),
     # Each is a sound frame; only the digests tell.
     "swapped": lambda scene: swap(scene.object(1), scene.object(2)),
+    "replaced": lambda scene: replace(scene, 1),
     "no list": lambda scene: scene.vault.store.objects.place(scene.entry.chunks).unlink(),
 }
+
+
+def replace(scene: Scene, number: int) -> None:
+    """Another sound frame, of the same size."""
+    (scene.folder / "other").mkdir()
+    objects = ObjectStore(scene.folder / "other")
+    name = ingest(scene, objects, bytes(scene.chunks[number].size))
+    rewrite(scene.object(number), objects.place(name).read_bytes())
+    objects.close()
 
 
 def to_directory(scene: Scene, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, dict[str, bytes]]:

@@ -168,24 +168,33 @@ class _Writing:
 
     def _proven(self, entry: Entry) -> tuple[int, Extents | None, Iterable[bytes]]:
         """Size, what is around holes, and the content, all of which was read once and is right."""
+        try:
+            return self._read_through(entry, proven=False)
+        except StoreDamaged:
+            if not entry.chunks:
+                raise
+        return self._read_through(entry, proven=True)
+
+    def _read_through(self, entry: Entry, *, proven: bool) -> tuple[int, Extents | None, Iterable[bytes]]:
         if self._writer.knows_holes and entry.allocated < entry.size:
             found: Extents = []
-            for extent in extents(self._objects.content(entry)):
+            for extent in extents(self._objects.content(entry, proven=proven)):
                 if len(found) > _MAX_EXTENTS:
                     found.pop()
                 found.append(extent)
             size = found[-1][0]
             if len(found) <= _MAX_EXTENTS:
-                return size, found, _parts(self._again(entry), found)
-            return size, None, self._again(entry)
+                return size, found, _parts(self._again(entry, proven=proven), found)
+            return size, None, self._again(entry, proven=proven)
         if entry.size <= CHUNK and not entry.changing:
             data = self._objects.read_entry(entry)
             return len(data), None, (data,) if data else ()
-        return sum(map(len, self._objects.content(entry))), None, self._again(entry)
+        size = sum(map(len, self._objects.content(entry, proven=proven)))
+        return size, None, self._again(entry, proven=proven)
 
-    def _again(self, entry: Entry) -> Iterator[bytes]:
+    def _again(self, entry: Entry, *, proven: bool) -> Iterator[bytes]:
         try:
-            yield from self._objects.content(entry)
+            yield from self._objects.content(entry, proven=proven)
         except StoreDamaged as error:
             raise RestoreError(
                 f"the archive ends at {printable(entry.path)}: {error.cause}",

@@ -60,16 +60,17 @@ def fill(fd: int, entry: Entry, content: Iterable[bytes], told: Callable[[int], 
     return written
 
 
-def pieces(entry: Entry, objects: Objects) -> Iterator[bytes]:
+def pieces(entry: Entry, objects: Objects, *, proven: bool = False) -> Iterator[bytes]:
     """All of it in pieces of exactly CHUNK bytes but the last, so that blocks of zeros are found where they were.
 
-    Nothing is proven before their end.
+    Nothing is proven before their end, unless each is to be `proven`: where the content lies in chunks that is for the
+    second try, since a chunk that holds something else of the same size only shows at the end of the first.
     """
     if entry.size <= CHUNK and not entry.changing:
         if data := objects.read_entry(entry):
             yield data
         return
-    with objects.open_entry(entry, whole=True) as content:
+    with objects.open_entry(entry, whole=not proven) as content:
         while data := content.read(CHUNK):
             while len(data) < CHUNK and (more := content.read(CHUNK - len(data))):
                 data += more

@@ -66,9 +66,9 @@ class ReadAhead:
         """A content as a stream; what the other thread reads of it is at most some pieces ahead."""
         return self._objects.open_entry(entry, whole=whole)
 
-    def content(self, entry: Entry) -> Iterator[bytes]:
-        """All of it, as `filling.pieces` has it; a large one is read by the other thread."""
-        return self.pieces(entry) if entry.size > _LARGE else pieces(entry, self)
+    def content(self, entry: Entry, *, proven: bool = False) -> Iterator[bytes]:
+        """All of it, as `filling.pieces` has it; a large one is read by the other thread, but for the second try."""
+        return self.pieces(entry) if entry.size > _LARGE and not proven else pieces(entry, self, proven=proven)
 
     def pieces(self, entry: Entry) -> Iterator[bytes]:
         """A content in pieces of CHUNK bytes but the last. Raises as its stream does."""

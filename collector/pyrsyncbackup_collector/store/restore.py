@@ -280,11 +280,22 @@ class _Restoration:
         with beneath.Draft(level.fd, self._temporary) as draft:
             if level.gives_acls:
                 beneath.drop_acls(draft.fd)
-            written = fill(draft.fd, entry, self._content(entry), lambda size: self._progress(0, size))
+            written = self._fill(draft.fd, entry)
             self._apply(draft.fd, entry)
             self._publish(level.fd, name, replace=replace)
             draft.published = True
         self.tally.size += written
+
+    def _fill(self, fd: int, entry: Entry) -> int:
+        """Write the content; one in chunks that was not right is tried once more, each chunk proven first."""
+        try:
+            return fill(fd, entry, self._content(entry), lambda size: self._progress(0, size))
+        except StoreDamaged:
+            if not entry.chunks:
+                raise
+        os.lseek(fd, 0, os.SEEK_SET)
+        os.ftruncate(fd, 0)
+        return fill(fd, entry, pieces(entry, self._objects, proven=True), lambda _: self._progress(0, 0))
 
     def _content(self, entry: Entry) -> Iterable[bytes]:
         return pieces(entry, self._objects) if self._ahead is None else self._ahead.content(entry)
