@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pytest
+from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.config import Space
-from pyrsyncbackup_collector.config.model import Config
+from pyrsyncbackup_collector.config.model import Config, Keep, PolicySettings
 from pyrsyncbackup_collector.copies import rsync_process
-from pyrsyncbackup_collector.daemon import chores, mirroring
+from pyrsyncbackup_collector.daemon import chores, mirroring, retention
 from pyrsyncbackup_collector.daemon.composition import Parts
 from pyrsyncbackup_collector.daemon.vigil import Vigil
 from pyrsyncbackup_collector.errors import BackupError, ChoreOverdue
@@ -129,3 +132,31 @@ def test_a_mirror_on_a_frozen_disk_is_told_while_it_hangs_and_right_when_it_ends
         assert run.outcome == "failed"
         mirroring.follow(parts, "web1", "data", disk.place, Space(), Cancel())
         assert (disk.place / "web1" / "data" / "file").read_bytes() == b"content"
+
+
+@as_root
+def test_retention_after_a_pull_on_a_frozen_store_is_told_while_it_hangs(tmp_path: Path, disk: Frozen) -> None:
+    with ExitStack() as stack:
+        estate = Estate(disk.place)
+        stack.callback(estate.close)
+        for number in range(3):
+            estate.pull("web1", "data", {b"file": Content(b"%d" % number)})
+        keep = PolicySettings.model_construct({"keep"}, keep=Keep.model_validate({"last": 1}))
+        config = replace(make_config(tmp_path / "c", chore="1s"), policy=keep)
+        parts = cast(Parts, Tools(estate.store, estate.catalog))
+        said = io.StringIO()
+        logs.configure(stream=said)
+        stack.callback(logs.configure)
+        stack.callback(disk.thaw)
+        disk.freeze()
+        thread = threading.Thread(
+            target=retention.after_pull, args=(parts, config, "web1", "data"), kwargs={"grace": 0.2}, daemon=True
+        )
+        thread.start()
+        until(lambda: "retention of web1/data hangs and is given up" in said.getvalue(), what="it to be given up")
+        assert thread.is_alive()
+        disk.thaw()
+        thread.join(60)
+        assert not thread.is_alive()
+        retention.after_pull(parts, config, "web1", "data")
+        assert [one.sequence for one in estate.store.recorded("web1", "data")] == [3]

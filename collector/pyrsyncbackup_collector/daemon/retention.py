@@ -7,6 +7,7 @@ whose newest complete snapshot cannot be read or changed suddenly. What goes is 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from pyrsyncbackup_collector.daemon import clock_guard
 from pyrsyncbackup_collector.daemon.chore import Work
 from pyrsyncbackup_collector.daemon.composition import Parts
 from pyrsyncbackup_collector.daemon.plan import ModulePlan, plans
+from pyrsyncbackup_collector.daemon.vigil import GivenUp, Vigil
 from pyrsyncbackup_collector.daemon.work import described
 from pyrsyncbackup_collector.errors import (
     BackupError,
@@ -27,6 +29,7 @@ from pyrsyncbackup_collector.errors import (
     StoreMissing,
     StoreReadOnly,
 )
+from pyrsyncbackup_collector.pull.deadline import GRACE
 from pyrsyncbackup_collector.store.prune import with_room
 
 CLOCK_HINT: Final = "once the clock is right, say so: `pyrsyncbackup retention resume --clock`"
@@ -73,18 +76,26 @@ def prune(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
     return done.document()
 
 
-def after_pull(parts: Parts, config: Config, host: str, module: str) -> None:
-    """Let a module's retention follow the snapshot that was just made; what goes wrong is a line in the log."""
-    try:
-        check_clock(parts)
-        difference = parts.catalog.difference_of(parts.store, host, module)
-        if difference.lacking or difference.pruned:
-            return  # the next prune says so, or puts it right
-        done = _Done()
-        for plan in plans(parts.store, parts.catalog, config, parts.clock.now(), host, module):
-            _prune_one(parts, plan, done, verbose=False)
-    except BackupError as error:
-        logs.get().warning("retention did not follow", host=host, module=module, **described(error))
+def after_pull(parts: Parts, config: Config, host: str, module: str, *, grace: float = GRACE) -> None:
+    """Let a module's retention follow the snapshot that was just made; what goes wrong is a line in the log.
+
+    One that gives no sign of life for `limits.chore` is ended; where nothing can end it, since the store does not
+    answer, that is said `grace` seconds later.
+    """
+    what = f"retention of {host}/{module}"
+    vigil = Vigil(what, config.limits.chore, parts.clock, GivenUp(parts, what), grace)
+    with closing(vigil):
+        try:
+            check_clock(parts)
+            difference = parts.catalog.difference_of(parts.store, host, module)
+            if difference.lacking or difference.pruned:
+                return  # the next prune says so, or puts it right
+            done = _Done()
+            for plan in plans(parts.store, parts.catalog, config, parts.clock.now(), host, module):
+                vigil.check()
+                _prune_one(parts, plan, done, verbose=False)
+        except BackupError as error:
+            logs.get().warning("retention did not follow", host=host, module=module, **described(error))
 
 
 def check_clock(parts: Parts) -> None:
