@@ -99,6 +99,26 @@ def text_or_bytes(value: bytes) -> tuple[str, bytes]:
         return "", value
 
 
+def attribute_text(name: bytes) -> str:
+    """The name of an extended attribute for JSON: each byte that is not UTF-8 is a NUL and two hexadecimal digits.
+
+    No name has a NUL of its own.
+    """
+    text = name.decode("utf-8", "surrogateescape")
+    return text if text.isascii() else _STRAY.sub(lambda byte: f"\0{ord(byte[0]) - _STRAYS:02x}", text)
+
+
+def attribute_name(text: str) -> bytes:
+    """The reverse. Whatever the text says, only bytes beyond ASCII come of it: none makes another name of a NUL."""
+    plain = _ESCAPED.sub(lambda found: chr(_STRAYS + int(found[1], 16)), text) if "\0" in text else text
+    return plain.encode("utf-8", "surrogateescape")
+
+
+_STRAYS: Final = 0xDC00
+_STRAY: Final = re.compile("[\udc80-\udcff]")
+_ESCAPED: Final = re.compile("\0([89a-f][0-9a-f])")
+
+
 def order(path: bytes) -> bytes:
     """Sort key of a path: as if "/" were the lowest byte, so that a directory precedes its content."""
     return path.replace(b"/", b"\0")

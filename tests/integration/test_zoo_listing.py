@@ -46,7 +46,7 @@ def _expected(read: entry.Entry) -> dict[str, object]:
         "rdev": read.rdev,
         "target": read.target,
         "link_to": read.link_to,
-        "xattrs": {os.fsencode(name): value for name, value in read.xattrs.items()},
+        "xattrs": {entry.attribute_name(name): value for name, value in read.xattrs.items()},
     }
 
 

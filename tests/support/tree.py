@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import msgspec
 from pyrsyncbackup_collector import entry
-from pyrsyncbackup_collector.entry import Entry, text_or_bytes
+from pyrsyncbackup_collector.entry import Entry, attribute_text, text_or_bytes
 from pyrsyncbackup_collector.errors import StoreDamaged
 from pyrsyncbackup_collector.store.objects import Ingested
 
@@ -109,7 +109,7 @@ def _read(directory: int, prefix: bytes, contents: Contents, inodes: dict[int, b
                 fields["link_to"] = first
         handle = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)
         where = f"/proc/self/fd/{handle}"
-        fields["xattrs"] = {each: os.getxattr(where, each) for each in os.listxattr(where)}
+        fields["xattrs"] = {attribute_text(os.fsencode(each)): os.getxattr(where, each) for each in os.listxattr(where)}
         os.close(handle)
         mtime_s, mtime_ns = divmod(status.st_mtime_ns, 1_000_000_000)
         yield make(

@@ -157,6 +157,8 @@ def _attributes(root: Path, *, privileged: bool) -> None:
     os.setxattr(root / "xattr", "user.text", b"value")
     os.setxattr(root / "xattr", "user.binary", bytes(range(256)))
     os.setxattr(root / "xattr", "user.empty", b"")
+    os.setxattr(root / "xattr", b"user.\xff\xfe", b"no text")
+    os.setxattr(root / "xattr", r"user.\xff", b"text")
     os.chmod(root / "xattr", 0o400)
     (root / "acl").write_text("acl")
     os.setxattr(root / "acl", "system.posix_acl_access", _ACL)

@@ -29,6 +29,8 @@ from pyrsyncbackup_collector.entry import (
     SYMLINK,
     UNKNOWN,
     Entry,
+    attribute_name,
+    attribute_text,
     printable,
 )
 from pyrsyncbackup_collector.errors import BackupError, NotFound, RestoreError, StoreDamaged
@@ -151,13 +153,15 @@ class Past:
         """The names of extended attributes."""
         with self._answering(path):
             names = _names(path)
-            return list(self._entry(names).xattrs) if len(names) > 3 else []
+            return [os.fsdecode(attribute_name(each)) for each in self._entry(names).xattrs] if len(names) > 3 else []
 
     def getxattr(self, path: str, name: str, _: int = 0) -> bytes:
         """The value of an extended attribute."""
         with self._answering(path):
             names = _names(path)
-            value = self._entry(names).xattrs.get(name) if len(names) > 3 else None
+            value = None
+            if len(names) > 3:
+                value = self._entry(names).xattrs.get(attribute_text(os.fsencode(name)))
             if value is None:
                 raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
             return value

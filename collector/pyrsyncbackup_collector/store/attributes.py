@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pyrsyncbackup_collector.entry import DIRECTORY, SYMLINK, Entry
+from pyrsyncbackup_collector.entry import DIRECTORY, SYMLINK, Entry, attribute_name
 from pyrsyncbackup_collector.store.restore_report import Reason
 
 # (reason, what): bound to the entry's path by the caller.
@@ -102,7 +102,7 @@ def _same_time(there: int, wanted: int) -> bool:
 
 def _has_xattr(handle: int | str, name: str, value: bytes) -> bool:
     try:
-        return os.getxattr(handle, name) == value
+        return os.getxattr(handle, attribute_name(name)) == value
     except OSError as error:
         # Where the file system knows none of this kind, restoring again would bring none either.
         return error.errno in (errno.EOPNOTSUPP, errno.EPERM)
@@ -147,7 +147,7 @@ def _set_xattr(handle: int | str, name: str, value: bytes, rights: Rights, note:
         note(Reason.SPECIAL, "file capabilities")
         return
     try:
-        os.setxattr(handle, name, value)
+        os.setxattr(handle, attribute_name(name), value)
     except _REFUSED as error:
         kind = name if name in (*ACLS, _CAPABILITY) else name.partition(".")[0][:20] + ".*"
         note(Reason.ATTRIBUTE, f"xattr {kind}: {_why(error)}")

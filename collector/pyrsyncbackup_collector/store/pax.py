@@ -19,6 +19,7 @@ from pyrsyncbackup_collector.entry import (
     FILE,
     SYMLINK,
     Entry,
+    attribute_name,
     text_or_bytes,
 )
 from pyrsyncbackup_collector.store import acl
@@ -134,7 +135,7 @@ def _attributes(xattrs: Mapping[str, bytes]) -> list[tuple[bytes, bytes]]:
         if name in _ACLS:
             found.append((_ACLS[name], acl.as_text(value).encode()))
         else:
-            key = name.encode("utf-8", "surrogateescape").replace(b"%", b"%25").replace(b"=", b"%3D")
+            key = attribute_name(name).replace(b"%", b"%25").replace(b"=", b"%3D")
             found.append((b"SCHILY.xattr." + key, value))
     return found
 

@@ -25,6 +25,7 @@ from pyrsyncbackup_collector.entry import (
     SYMLINK,
     UNKNOWN,
     Entry,
+    attribute_text,
     check_path,
     order,
     printable,
@@ -209,7 +210,7 @@ class EntryReader:
             name, value = xattr.name, xattr.value
             if not 0 < len(name) <= _MAX_XATTR_NAME or len(value) > _MAX_XATTR_VALUE or b"\0" in name:
                 raise _wrong(path, "extended attributes")
-            out[name.decode("utf-8", "backslashreplace")] = value
+            out[attribute_text(name)] = value
         return dict(sorted(out.items())) if len(out) > 1 else out
 
     def _name(self, name: bytes) -> str:
