@@ -107,6 +107,23 @@ def test_what_is_there_is_not_saved_again(tmp_path, restic, export, capsys):
     assert len(json.loads(restic("snapshots", "--json"))) == 2
 
 
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_a_password_that_others_may_read_is_refused(tmp_path, password, config, monkeypatch, capsys, way):
+    estate = Estate(tmp_path)
+    estate.pull("web1", "etc", {b"etc/a": Content(b"a")})
+    estate.close()
+    password.chmod(0o640)
+    words = ["export", "web1/etc", "--restic", str(tmp_path / "repository"), "--config", config]
+    if way == "option":
+        words += ["--password-file", str(password)]
+    else:
+        monkeypatch.setenv("RESTIC_PASSWORD_FILE", str(password))
+    assert cli.run(words) == 16
+    said = capsys.readouterr().err
+    assert f"{password} may be read by others" in said.replace("\n", " ")
+    assert "chmod 600" in said
+
+
 def test_a_directory_that_is_called_like_our_package_is_not_taken_for_it(tmp_path, restic, export, monkeypatch):
     estate = Estate(tmp_path)
     estate.pull("web1", "etc", {b"etc/a": Content(b"a")})
@@ -125,6 +142,7 @@ def test_no_repository_and_a_wrong_password_are_told_with_the_next_step(tmp_path
     estate.close()
     wrong = tmp_path / "wrong"
     wrong.write_text("not this\n")
+    wrong.chmod(0o600)
     assert export("web1/etc", password_file=wrong) == 16
     said = capsys.readouterr().err
     assert "wrong password" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import os
 import stat
 from collections.abc import Mapping
@@ -26,13 +27,23 @@ def read_private(file: Path) -> str:
     """The text of a file that holds a secret. Raises CopyRefused if others may read it, or it cannot be read."""
     try:
         with file.open(encoding="utf-8") as opened:
-            if stat.S_IMODE(os.fstat(opened.fileno()).st_mode) & 0o077:
-                raise CopyRefused(f"{file} may be read by others", f"`chmod 600 {file}`, and think of a new secret")
+            _must_be_private(file, os.fstat(opened.fileno()))
             return opened.read()
     except OSError as fault:
         raise CopyRefused(f"{file} cannot be read: {fault.strerror}") from fault
     except UnicodeDecodeError:
         raise CopyRefused(f"{file} is no text") from None
+
+
+def must_be_private(file: Path) -> None:
+    """Raise CopyRefused for a file with a secret that others may read; what is not there is for its reader to say."""
+    with contextlib.suppress(OSError):
+        _must_be_private(file, file.stat())
+
+
+def _must_be_private(file: Path, found: os.stat_result) -> None:
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        raise CopyRefused(f"{file} may be read by others", f"`chmod 600 {file}`, and think of a new secret")
 
 
 def from_file(file: Path, profile: str = "default") -> Credentials:

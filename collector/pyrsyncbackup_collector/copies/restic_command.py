@@ -1,4 +1,4 @@
-"""The argument vectors of restic for handing snapshots over, and what its answers mean; pure values.
+"""The argument vectors of restic for handing snapshots over, and what its answers mean.
 
 Repository and password are no arguments: both may hold secrets, and argument vectors are seen by all. They go by the
 environment, the password by a file that restic reads itself.
@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from pyrsyncbackup_collector.copies.credentials import must_be_private
 from pyrsyncbackup_collector.entry import printable
 from pyrsyncbackup_collector.errors import CopyError, CopyRefused
 from pyrsyncbackup_collector.store.snapshot import Snapshot
@@ -24,13 +25,18 @@ _SHOWN: Final = 100
 
 
 def environment(inherited: Mapping[str, str], repository: str, password_file: Path | None) -> dict[str, str]:
-    """What restic runs with: all that its back ends may read from ours, and times in UTC."""
+    """What restic runs with: all that its back ends may read from ours, and times in UTC.
+
+    Raises CopyRefused for a file with its password that others may read.
+    """
     own = {**inherited, "RESTIC_REPOSITORY": repository, "TZ": "UTC", "LC_ALL": "C.UTF-8"}
     own.pop("RESTIC_REPOSITORY_FILE", None)
     if password_file is not None:
         own["RESTIC_PASSWORD_FILE"] = str(password_file.absolute())
         for other in ("RESTIC_PASSWORD", "RESTIC_PASSWORD_COMMAND"):
             own.pop(other, None)
+    if file := own.get("RESTIC_PASSWORD_FILE"):
+        must_be_private(Path(file))
     return own
 
 
