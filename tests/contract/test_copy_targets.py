@@ -1,9 +1,11 @@
 """What every place for a copy must do alike: a directory, another machine by rsync over SSH, an S3 bucket."""
 
+import hashlib
 import os
 
 import pytest
-from pyrsyncbackup_collector.errors import BackupError, CopyError
+from pyrsyncbackup_collector.copies.ssh import SshTarget
+from pyrsyncbackup_collector.errors import BackupError, CopyError, StoreDamaged
 
 pytest_plugins = ["tests.support.copy_scene"]
 
@@ -90,6 +92,23 @@ def test_files_that_only_their_owner_may_read_travel(anywhere, root):
     anywhere.put(root(), ["one"])
     anywhere.replace(root(), ["one"])
     assert anywhere.read("one") == b"1"
+
+
+@pytest.mark.parametrize("size", [5, 20_000_000])
+@pytest.mark.parametrize("how", ["put", "replace"])
+def test_a_file_that_is_another_one_by_now_does_not_arrive(anywhere, root, how, size):
+    data = os.urandom(size)
+    sums = {"one": hashlib.sha256(data).hexdigest()}
+    root(one=data[:-1] + bytes([data[-1] ^ 1]))
+    if isinstance(anywhere, SshTarget):
+        # rsync reads it itself.
+        getattr(anywhere, how)(root(), ["one"], sums)
+        return
+    with pytest.raises(StoreDamaged, match="one changed on the disk after it was proven"):
+        getattr(anywhere, how)(root(), ["one"], sums)
+    assert list(anywhere.walk("")) == []
+    getattr(anywhere, how)(root(one=data), ["one"], sums)
+    assert anywhere.read("one") == data
 
 
 def test_empty_work_is_no_work(anywhere, root):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pyrsyncbackup_collector.copies.directory import DirectoryTarget
+from pyrsyncbackup_collector.copies.proven import NO_SUMS, Sums
 from pyrsyncbackup_collector.store.store import Store
 
 from tests.support import copies
@@ -25,13 +26,13 @@ class Deadly(DirectoryTarget):
         super().__init__(path)
         self.calls, self._last = 0, last
 
-    def put(self, root: Path, names: Sequence[str]) -> None:
+    def put(self, root: Path, names: Sequence[str], sums: Sums = NO_SUMS) -> None:
         self._count(root, names, putting=True)
-        super().put(root, names)
+        super().put(root, names, sums)
 
-    def replace(self, root: Path, names: Sequence[str]) -> None:
+    def replace(self, root: Path, names: Sequence[str], sums: Sums = NO_SUMS) -> None:
         self._count(root, names, putting=False)
-        super().replace(root, names)
+        super().replace(root, names, sums)
 
     def _count(self, root: Path, names: Sequence[str], *, putting: bool) -> None:
         self.calls += 1

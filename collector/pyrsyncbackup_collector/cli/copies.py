@@ -32,7 +32,12 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", show_default=False)
 def replicate(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", show_default=False)] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Also look for what is missing in the copy, and mend it.")
+        bool,
+        typer.Option(
+            "--full",
+            help="Also look through all of the copy by names and sizes, and bring again what is missing or cut short. "
+            "Contents are read by `verify --from NAME`.",
+        ),
     ] = False,
     mend: Annotated[
         Path | None,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from pyrsyncbackup_collector.copies.form import object_file
+from pyrsyncbackup_collector.copies.proven import NO_SUMS, Sums
 from pyrsyncbackup_collector.copies.report import Round
 from pyrsyncbackup_collector.copies.seal import Seal
 from pyrsyncbackup_collector.copies.target import Target
@@ -107,38 +109,38 @@ class Bringer:
         self._target.fetch(self._stage, [name])
         try:
             with Rehash(lambda _: self._stage / name) as rehash:
-                return bool(_fault(rehash, digest))
+                return bool(_fault(rehash, digest, _Stored()))
         finally:
             (self._stage / name).unlink(missing_ok=True)
 
-    def _batches(self, digests: Sequence[str], rotten: dict[str, str]) -> Iterator[Mapping[str, int]]:
-        """Digests with the sizes of their files, each proven; the others go to `rotten`."""
-        batch: dict[str, int] = {}
+    def _batches(self, digests: Sequence[str], rotten: dict[str, str]) -> Iterator[Mapping[str, _Stored]]:
+        """Digests with what their files are, each proven; the others go to `rotten`."""
+        batch: dict[str, _Stored] = {}
         size = 0
         for digest, (fault, stored) in zip(digests, self._readers.map(self._prove, digests), strict=True):
             if fault:
                 rotten[digest] = fault
                 continue
-            if batch and (len(batch) >= _BATCH_FILES or size + stored > _BATCH_SIZE):
+            if batch and (len(batch) >= _BATCH_FILES or size + stored.size > _BATCH_SIZE):
                 yield batch
                 batch, size = {}, 0
             batch[digest] = stored
-            size += stored
+            size += stored.size
         if batch:
             yield batch
 
-    def _prove(self, digest: str) -> tuple[str, int]:
-        fault = _fault(self._rehash, digest)
-        return fault, 0 if fault else self._objects.place(digest).stat().st_size
+    def _prove(self, digest: str) -> tuple[str, _Stored]:
+        stored = _Stored()
+        return _fault(self._rehash, digest, stored), stored
 
-    def _upload(self, batch: Mapping[str, int], report: Round, put: Callable[[Path, Sequence[str]], None]) -> None:
+    def _upload(self, batch: Mapping[str, _Stored], report: Round, put: _Put) -> None:
         if self._seal.kind:
             names = []
-            for digest in batch:
+            for digest, stored in batch.items():
                 name = self.name(digest)
                 place = self._stage / name
                 place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._seal.wrap(self._objects.place(digest), place)
+                self._seal.wrap(self._objects.place(digest), place, stored.sum)
                 names.append(name)
             try:
                 put(self._stage, names)
@@ -146,15 +148,36 @@ class Bringer:
                 for name in names:
                     (self._stage / name).unlink(missing_ok=True)
         else:
-            put(self._objects.path.parent, [object_file(digest) for digest in batch])
+            sums = {object_file(digest): stored.sum for digest, stored in batch.items()}
+            put(self._objects.path.parent, list(sums), sums)
         report.objects += len(batch)
-        report.size += sum(batch.values())
+        report.size += sum(stored.size for stored in batch.values())
 
 
-def _fault(rehash: Rehash, digest: str) -> str:
-    """Why an object is not what its name says; nothing if it is."""
+class _Stored:
+    """An object's file as it was when its content was proven: size in bytes, SHA-256 (hexadecimal)."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._digest = hashlib.sha256()
+
+    @property
+    def sum(self) -> str:
+        return self._digest.hexdigest()
+
+    def __call__(self, data: bytes) -> None:
+        self.size += len(data)
+        self._digest.update(data)
+
+
+class _Put(Protocol):
+    def __call__(self, root: Path, names: Sequence[str], sums: Sums = NO_SUMS) -> None: ...
+
+
+def _fault(rehash: Rehash, digest: str, stored: Callable[[bytes], None]) -> str:
+    """Why an object is not what its name says; nothing if it is, and `stored` got the bytes of its file."""
     try:
-        found = rehash.one(digest)
+        found = rehash.one(digest, raw=stored)
     except StoreError as fault:
         return fault.cause
     return f"object {digest} is {found.kind}: {found.cause}" if found.kind else ""

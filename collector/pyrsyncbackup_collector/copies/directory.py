@@ -8,11 +8,12 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from pyrsyncbackup_collector.copies.proven import NO_SUMS, Proven, Sums
 from pyrsyncbackup_collector.copies.target import Listed
 from pyrsyncbackup_collector.errors import CopyDamaged, CopyError, CopyFull, CopyMissing, CopyRefused, CopyUnreachable
 from pyrsyncbackup_collector.store.layout import TEMPORARY
@@ -74,16 +75,16 @@ class DirectoryTarget:
                         name = str(below / file)
                         yield Listed(name, (self.path / name).lstat().st_size)
 
-    def put(self, root: Path, names: Sequence[str]) -> None:
+    def put(self, root: Path, names: Sequence[str], sums: Sums = NO_SUMS) -> None:
         """All as drafts, then durable, then under their names, then these durable: so none is ever cut short."""
         present = self.sizes(names)
-        self._bring(root, [name for name in names if name not in present], _link)
+        self._bring(root, [name for name in names if name not in present], sums, _link)
 
-    def replace(self, root: Path, names: Sequence[str]) -> None:
+    def replace(self, root: Path, names: Sequence[str], sums: Sums = NO_SUMS) -> None:
         """Like `put`, but over what is there."""
-        self._bring(root, names, os.replace)
+        self._bring(root, names, sums, os.replace)
 
-    def _bring(self, root: Path, names: Sequence[str], publish: Callable[[Path, Path], object]) -> None:
+    def _bring(self, root: Path, names: Sequence[str], sums: Sums, publish: Callable[[Path, Path], object]) -> None:
         if not names:
             return
         drafts = [self._draft(name) for name in names]
@@ -92,7 +93,7 @@ class DirectoryTarget:
                 self._must_have_no_links(names)
                 for directory in {draft.parent for draft in drafts}:
                     self._make(directory)
-                list(self._writers.map(_copy, (root / name for name in names), drafts))
+                self._copy(root, names, drafts, sums)
                 self._sync()
                 for name, draft in zip(names, drafts, strict=True):
                     publish(draft, self.path / name)
@@ -100,6 +101,19 @@ class DirectoryTarget:
             finally:
                 for draft in drafts:
                     draft.unlink(missing_ok=True)
+
+    def _copy(self, root: Path, names: Sequence[str], drafts: Sequence[Path], sums: Sums) -> None:
+        tasks = [
+            self._writers.submit(_copy, root / name, draft, sums.get(name, ""))
+            for name, draft in zip(names, drafts, strict=True)
+        ]
+        try:
+            for task in tasks:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            wait(tasks)  # no draft comes after those that are removed
 
     def _draft(self, name: str) -> Path:
         place = self.path / name
@@ -175,13 +189,13 @@ def _opened(file: Path) -> Iterator[BinaryIO]:
         yield opened
 
 
-def _copy(source: Path, draft: Path) -> None:
+def _copy(source: Path, draft: Path, sum: str) -> None:
     draft.unlink(missing_ok=True)
     with (
         open(source, "rb", buffering=0) as file,
         open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0) as copy,
     ):
-        shutil.copyfileobj(file, copy, 1 << 20)
+        shutil.copyfileobj(Proven(file, sum, source), copy, 1 << 20)
 
 
 def _link(draft: Path, place: Path) -> None:

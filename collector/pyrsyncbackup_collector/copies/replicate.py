@@ -20,6 +20,7 @@ from pyrsyncbackup_collector.copies import checking, form, mending, thinning
 from pyrsyncbackup_collector.copies.bring import Bringer
 from pyrsyncbackup_collector.copies.form import Held, Refs, State
 from pyrsyncbackup_collector.copies.mending import NOTHING, Unsound
+from pyrsyncbackup_collector.copies.proven import NO_SUMS, Sums
 from pyrsyncbackup_collector.copies.report import Round
 from pyrsyncbackup_collector.copies.seal import Seal
 from pyrsyncbackup_collector.copies.selection import Wanted, wanted
@@ -28,6 +29,7 @@ from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.errors import CopyError, NotFound, StoreDamaged
 from pyrsyncbackup_collector.store import layout
 from pyrsyncbackup_collector.store.copied import COMING, Coming
+from pyrsyncbackup_collector.store.faults import translated
 from pyrsyncbackup_collector.store.snapshot import Recorded, Snapshot
 from pyrsyncbackup_collector.store.store import Store
 
@@ -88,6 +90,10 @@ class Replication:
 
     def run(self) -> Round:
         """Do it. Raises CopyError, StoreError; what was done until then is done, and the next round goes on."""
+        with translated(self._stage):
+            return self._round()
+
+    def _round(self) -> Round:
         try:
             must_be_ours(self._target, self._store, self._seal)
             state = self._read_state()
@@ -254,11 +260,12 @@ class Replication:
                 hidden = True
         if hidden:
             self._write_state(state)
-        with self._staged(names) as (root, staged):
-            self._target.put(root, staged)
+        sums = {form.manifest_file(Held.of(one.snapshot), *_of(one)): one.snapshot.digest for one in good}
+        with self._staged(names, sums) as (root, staged):
+            self._target.put(root, staged, NO_SUMS if self._seal.kind else sums)
 
     @contextlib.contextmanager
-    def _staged(self, names: dict[str, Path]) -> Iterator[tuple[Path, list[str]]]:
+    def _staged(self, names: dict[str, Path], sums: Sums = NO_SUMS) -> Iterator[tuple[Path, list[str]]]:
         """The store's files as files of the copy."""
         if not self._seal.kind:
             yield self._store.path, list(names)
@@ -267,7 +274,7 @@ class Replication:
         for name, source in names.items():
             place = self._stage / self._seal.file(name)
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._seal.wrap(source, place)
+            self._seal.wrap(source, place, sums.get(name, ""))
             staged.append(self._seal.file(name))
         try:
             yield self._stage, staged
@@ -364,6 +371,10 @@ def must_be_ours(target: Target, store: Store, seal: Seal) -> layout.Format:
             "name another place in `to`, or change `encrypt_to`",
         )
     return found
+
+
+def _of(one: _Ready) -> tuple[str, str]:
+    return one.snapshot.host, one.snapshot.module
 
 
 def _name(snapshot: Snapshot) -> str:

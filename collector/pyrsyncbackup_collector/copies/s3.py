@@ -23,6 +23,7 @@ from obstore.store import S3Store
 
 from pyrsyncbackup_collector.copies import directory
 from pyrsyncbackup_collector.copies.credentials import Credentials
+from pyrsyncbackup_collector.copies.proven import NO_SUMS, Proven, Sums
 from pyrsyncbackup_collector.copies.target import Listed
 from pyrsyncbackup_collector.errors import CopyDamaged, CopyError, CopyFull, CopyMissing, CopyRefused, CopyUnreachable
 from pyrsyncbackup_collector.store.layout import TEMPORARY
@@ -126,28 +127,30 @@ class S3Target:
                 for item in page:
                     yield Listed(item["path"], item["size"])
 
-    def put(self, root: Path, names: Sequence[str]) -> None:
+    def put(self, root: Path, names: Sequence[str], sums: Sums = NO_SUMS) -> None:
         """Upload those that are not there, several at a time; an object is there once it is whole."""
         present = self.sizes(names)
-        self.replace(root, [name for name in names if name not in present])
+        self.replace(root, [name for name in names if name not in present], sums)
 
-    def replace(self, root: Path, names: Sequence[str]) -> None:
+    def replace(self, root: Path, names: Sequence[str], sums: Sums = NO_SUMS) -> None:
         """Upload all, several at a time."""
-        self._each(partial(self._upload, root), names)
+        self._each(lambda name: self._upload(root / name, name, sums.get(name, "")), names)
 
-    def _upload(self, root: Path, name: str) -> None:
-        file = root / name
-        try:
-            size = file.stat().st_size
-            # A Path is opened there; what is small goes in one request, without the three of a multipart upload.
-            source: Path | bytes = file if size > _PART else file.read_bytes()
-        except OSError as fault:
-            raise directory.translate(fault, root) from fault
-        with self._translated():
+    def _upload(self, place: Path, name: str, sum: str) -> None:
+        with contextlib.ExitStack() as stack:
             try:
-                obstore.put(self._store, name, source, chunk_size=_PART, max_concurrency=4)
-            except FileNotFoundError as fault:
-                raise failure(self.where, str(fault)) from None
+                file = stack.enter_context(open(place, "rb", buffering=0))
+                size = os.fstat(file.fileno()).st_size
+                proven = Proven(file, sum, place)
+                # What is small goes in one request, without the three of a multipart upload.
+                source = proven.blocks(_BLOCK) if size > _PART else proven.read()
+            except OSError as fault:
+                raise directory.translate(fault, place) from fault
+            with self._translated():
+                try:
+                    obstore.put(self._store, name, source, chunk_size=_PART, max_concurrency=4)
+                except FileNotFoundError as fault:
+                    raise failure(self.where, str(fault)) from None
         if self._known is not None:
             self._known[name] = size
 

@@ -19,7 +19,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from pyrsyncbackup_collector.copies.credentials import read_private
-from pyrsyncbackup_collector.errors import CopyDamaged, CopySealed
+from pyrsyncbackup_collector.copies.proven import Proven
+from pyrsyncbackup_collector.errors import CopyDamaged, CopySealed, StoreError
 
 AGE: Final = "age"
 SUFFIX: Final = ".age"
@@ -43,8 +44,8 @@ class Seal(Protocol):
         """The name of a manifest, log, head or object as a file of the copy."""
         ...
 
-    def wrap(self, source: Path, place: Path) -> None:
-        """Make the file `place` of the store's file `source`."""
+    def wrap(self, source: Path, place: Path, sum: str = "") -> None:
+        """Make the file `place` of the store's file `source`; StoreDamaged if that has another SHA-256 than `sum`."""
         ...
 
     def wrap_refs(self, data: bytes, name: str) -> bytes:
@@ -69,9 +70,10 @@ class Plain:
         """The same."""
         return name
 
-    def wrap(self, source: Path, place: Path) -> None:
+    def wrap(self, source: Path, place: Path, sum: str = "") -> None:
         """The same bytes."""
-        place.write_bytes(source.read_bytes())
+        with source.open("rb") as plain:
+            place.write_bytes(Proven(plain, sum, source).read())
 
     def wrap_refs(self, data: bytes, name: str) -> bytes:  # noqa: ARG002 - the protocol's
         """The same."""
@@ -100,10 +102,15 @@ class Sealed:
         """With .age behind it."""
         return name + SUFFIX
 
-    def wrap(self, source: Path, place: Path) -> None:
+    def wrap(self, source: Path, place: Path, sum: str = "") -> None:
         """Encrypted."""
         with source.open("rb") as plain, open(place, "wb") as sealed:
-            pyrage.encrypt_io(plain, sealed, self._recipients)
+            proven = Proven(plain, sum, source)
+            try:
+                pyrage.encrypt_io(proven, sealed, self._recipients)
+            except pyrage.EncryptError as fault:
+                where = f"{source} cannot be encrypted into {place.parent}: {fault}"
+                raise proven.fault or StoreError(where, "is there room on the store's file system?") from None
 
     def wrap_refs(self, data: bytes, name: str) -> bytes:
         """Encrypted with a key made of the naming key, bound to the file's name."""

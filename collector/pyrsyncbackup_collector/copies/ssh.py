@@ -11,6 +11,7 @@ from typing import Final
 
 from pyrsyncbackup_collector.config.copies import SshPlace
 from pyrsyncbackup_collector.copies import rsync_command, rsync_outcome, rsync_process
+from pyrsyncbackup_collector.copies.proven import NO_SUMS, Sums
 from pyrsyncbackup_collector.copies.rsync_outcome import Ended
 from pyrsyncbackup_collector.copies.target import Listed
 from pyrsyncbackup_collector.errors import CopyMissing, CopyRefused, CopyUnreachable
@@ -70,11 +71,11 @@ class SshTarget:
             return
         yield from rsync_outcome.listed(ended.output, prefix)
 
-    def put(self, root: Path, names: Sequence[str]) -> None:
+    def put(self, root: Path, names: Sequence[str], sums: Sums = NO_SUMS) -> None:  # noqa: ARG002 - rsync reads
         """In one run, which leaves alone what is there."""
         self._upload(root, names, replace=False)
 
-    def replace(self, root: Path, names: Sequence[str]) -> None:
+    def replace(self, root: Path, names: Sequence[str], sums: Sums = NO_SUMS) -> None:  # noqa: ARG002 - rsync reads
         """In one run; each file is written under another name, then renamed."""
         self._upload(root, names, replace=True)
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from pyrsyncbackup_collector.copies.proven import NO_SUMS, Sums
+
 
 class Listed(NamedTuple):
     """A file of the copy; `size` in bytes."""
@@ -42,12 +44,16 @@ class Target(Protocol):
         """All files below the directory `prefix` ("" for all), in no order; leftovers of unfinished work are none."""
         ...
 
-    def put(self, root: Path, names: Sequence[str]) -> None:
-        """Create each name from the file root/name; one that is there is left as it is."""
+    def put(self, root: Path, names: Sequence[str], sums: Sums = NO_SUMS) -> None:
+        """Create each name from the file root/name; one that is there is left as it is.
+
+        What was read here with another digest than `sums` says becomes no file there: StoreDamaged. Where a program of
+        its own reads the files (rsync), that is not looked at.
+        """
         ...
 
-    def replace(self, root: Path, names: Sequence[str]) -> None:
-        """Create each name from the file root/name, or put it in the place of what is there."""
+    def replace(self, root: Path, names: Sequence[str], sums: Sums = NO_SUMS) -> None:
+        """Like `put`, but in the place of what is there."""
         ...
 
     def fetch(self, root: Path, names: Sequence[str]) -> None:

@@ -65,6 +65,14 @@ def _no_tick(_: int) -> None:
     return
 
 
+# Given the bytes of an object's file as they are read.
+Raw = Callable[[bytes], object]
+
+
+def _no_raw(_: bytes) -> None:
+    return
+
+
 class _Local(threading.local):
     """What each thread reuses."""
 
@@ -112,8 +120,11 @@ class Rehash:
     def _some(self, digests: list[str], tick: Tick) -> list[Examined]:
         return [self.one(digest, tick) for digest in digests]
 
-    def one(self, sha256: str, tick: Tick = _no_tick) -> Examined:
-        """Examine one. Raises StoreError for what is no fault of the object, and what `tick` raises."""
+    def one(self, sha256: str, tick: Tick = _no_tick, raw: Raw = _no_raw) -> Examined:
+        """Examine one. Raises StoreError for what is no fault of the object, and what `tick` raises.
+
+        `raw` gets the bytes of its file: all of them if it is sound.
+        """
         place = self._place(sha256)
         try:
             # Without waiting for what a FIFO, laid here by hand, would wait for.
@@ -128,7 +139,7 @@ class Rehash:
             which = (found.st_dev, found.st_ino, found.st_mtime_ns)
             if not stat.S_ISREG(found.st_mode):
                 return Examined(sha256, ROTTEN, "it is no regular file", 0, which)
-            return self._content(file, found.st_size, sha256, which, tick)
+            return self._content(file, found.st_size, sha256, which, tick, raw)
         except zstandard.ZstdError as fault:
             return Examined(sha256, ROTTEN, _words(fault), 0, which)
         except OSError as fault:
@@ -136,7 +147,7 @@ class Rehash:
         finally:
             os.close(file)
 
-    def _content(self, file: int, stored: int, sha256: str, which: File, tick: Tick) -> Examined:
+    def _content(self, file: int, stored: int, sha256: str, which: File, tick: Tick, raw: Raw) -> Examined:
         if stored == 0:
             return Examined(sha256, ROTTEN, "its file is empty", 0, which)
         if stored <= _WHOLE:
@@ -144,20 +155,21 @@ class Rehash:
             tick(len(frame))
             size = zstandard.frame_content_size(frame)
             if len(frame) == stored and 0 <= size <= _WHOLE:
+                raw(frame)
                 data = self._local.decompressor.decompress(frame, max_output_size=size, allow_extra_data=False)
                 return _judged(sha256, hashlib.sha256(data).hexdigest(), len(data), which)
             os.lseek(file, 0, os.SEEK_SET)
-        digest, size = self._stream(file, tick)
+        digest, size = self._stream(file, tick, raw)
         return _judged(sha256, digest, size, which)
 
-    def _stream(self, file: int, tick: Tick) -> tuple[str, int]:
+    def _stream(self, file: int, tick: Tick, raw: Raw) -> tuple[str, int]:
         """Digest and size of what the frames in `file` hold, decompressed here and hashed beside it."""
         digest = hashlib.sha256()
         size = 0
         hashing: Future[None] | None = None
         with open(file, "rb", buffering=0, closefd=False) as source:
             frames = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(
-                cast(BinaryIO, _Counted(source, tick)), read_size=_READ, read_across_frames=True, closefd=False
+                cast(BinaryIO, _Counted(source, tick, raw)), read_size=_READ, read_across_frames=True, closefd=False
             )
             # One is hashed while the other is filled.
             buffers = (memoryview(bytearray(_BLOCK)), memoryview(bytearray(_BLOCK)))
@@ -174,16 +186,17 @@ class Rehash:
 
 
 class _Counted:
-    """A file that says how much of it was read."""
+    """A file that says how much of it was read, and what."""
 
-    def __init__(self, source: object, tick: Tick) -> None:
+    def __init__(self, source: object, tick: Tick, raw: Raw) -> None:
         self._read = source.read  # type: ignore[attr-defined]
-        self._tick = tick
+        self._tick, self._raw = tick, raw
 
     def read(self, size: int) -> bytes:
         """As of the file."""
         data: bytes = self._read(size)
         self._tick(len(data))
+        self._raw(data)
         return data
 
 

@@ -1,11 +1,14 @@
 """What a round of a second copy brings, what it never brings, and what the copy is at any moment."""
 
 import pytest
-from pyrsyncbackup_collector.errors import CopyError, CopyMissing
+from pyrsyncbackup_collector.copies.reading import opened
+from pyrsyncbackup_collector.copies.seal import Plain
+from pyrsyncbackup_collector.errors import CopyError, CopyMissing, StoreDamaged
 from pyrsyncbackup_collector.store.store import Store
 
 from tests.support import copies
 from tests.support.estate import Content, Estate
+from tests.support.vault import flip, rewrite
 
 pytest_plugins = ["tests.support.copy_scene"]
 
@@ -106,6 +109,43 @@ def test_a_rotten_object_never_travels_and_what_needs_it_is_left_out_and_named(e
         assert [one.sequence for one in copy.snapshots("web1", "etc")] == [1, 3]
         assert content(copy, "web1", "etc")[b"etc/a"] == b"good"
         assert not copy.objects.place(digest).exists()
+
+
+@pytest.mark.parametrize("sealed", [False, True], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("what", ["object", "manifest"])
+def test_what_rots_at_any_moment_does_not_travel(estate, tmp_path, sealed, what):
+    snapshot = estate.pull("web1", "etc", {b"etc/a": Content(b"a" * 5000)})
+    file = estate.store.objects.place(object_of(estate.store, snapshot))
+    if what == "manifest":
+        file = next((estate.store.path / "manifests/web1/etc").glob(f"{snapshot.name}.*"))
+    sound = file.read_bytes()
+    keys = copies.Keys.make(tmp_path)
+    said, moment, flipped = [], 0, True
+    while flipped:
+        seal = keys.seal() if sealed else Plain()
+        target = copies.directory(tmp_path / f"copy{moment}")
+        copies.make(target, estate.store, seal)
+        looks, flipped = 0, False
+
+        def check(moment=moment):
+            nonlocal looks, flipped
+            looks += 1
+            if looks == moment + 1:
+                flip(file)
+                flipped = True
+
+        try:
+            said += [why for _, why in copies.replicate(estate.store, target, seal, check=check).left_out]
+        except StoreDamaged as fault:
+            said.append(fault.cause)
+        with opened(target, keys.identity if sealed else None) as copy:
+            for one in copy.snapshots("web1", "etc"):
+                assert [copy.objects.read_entry(each) for each in copy.entries(one, verify=True) if each.sha256]
+        rewrite(file, sound)
+        assert copies.replicate(estate.store, target, seal).held == 1
+        target.close()
+        moment += 1
+    assert [why for why in said if "changed on the disk after it was proven" in why]
 
 
 def test_a_missing_object_leaves_its_snapshot_out_until_it_is_there_again(estate, target):
