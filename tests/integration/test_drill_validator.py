@@ -137,6 +137,42 @@ def test_memory_that_it_fills_is_small(tree: Path) -> None:
     assert any("No space left on device" in line for line in found.lines)
 
 
+def test_nothing_else_that_it_can_write_to_is_in_memory(tree: Path) -> None:
+    found = shell(tree, "for at in / /dev /dev/shm /etc /home /proc/sys; do touch $at/x && echo $at; done 2> /dev/null")
+    assert found.lines == ("/dev/shm",)
+    found = shell(tree, "dd if=/dev/zero of=/dev/shm/x bs=1M count=30")
+    assert any("No space left on device" in line for line in found.lines)
+
+
+@pytest.mark.parametrize("setting", ["kernel/core_pattern", "vm/compact_memory", "fs/file-max"])
+def test_it_cannot_set_up_the_machine_of_a_collector_that_is_root(tree: Path, setting: str) -> None:
+    assert shell(tree, f"test -w /proc/sys/{setting}").outcome == FAILED
+
+
+def test_it_makes_no_namespaces_in_which_it_would_be_root(tree: Path) -> None:
+    assert shell(tree, "echo begun; unshare --user --map-root-user true").outcome == FAILED
+
+
+def test_it_is_the_first_to_go_when_memory_is_short(tree: Path) -> None:
+    assert shell(tree, "cat /proc/self/oom_score_adj").lines == ("1000",)
+
+
+@pytest.mark.parametrize("target", ["/oldroot{}", "../../oldroot{}", "{}"])
+def test_a_link_makes_no_directory_outside(tree: Path, tmp_path: Path, target: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tree / "etc" / "link").symlink_to(target.format(outside))
+    found = shell(tree, "true", directories=("/etc/link/made", "/etc/link/made/more", "/run"))
+    assert (found.outcome, list(outside.iterdir())) == (PASSED, [])
+
+
+def test_a_directory_of_the_module_that_is_to_be_written_to_is_in_memory(tree: Path) -> None:
+    (tree / "etc" / "nginx" / "cache").mkdir()
+    directories = ("/etc/nginx/cache", "/etc/nginx/missing", "/etc/passwd/no")
+    assert shell(tree, "touch /etc/nginx/cache/x", directories=directories).outcome == PASSED
+    assert list((tree / "etc" / "nginx" / "cache").iterdir()) == []
+
+
 def test_it_is_ended_when_stopping_is_asked_for(tree: Path) -> None:
     cancel = Cancel()
     cancel.set()

@@ -1,10 +1,13 @@
-"""Runs alone, in a network of its own: lets programs use every port there, then runs the one that is named.
+"""Runs alone, in a network of its own: says what programs may do there, then runs the one that is named.
+
+They may use every port, make no namespaces beside bubblewrap's two, and are the first to end when memory is short.
 
 What started it is the first argument, a process id: if that is killed, all of this ends. So the program is the first
 process of a namespace, whose end is that of all in it; bubblewrap's own --die-with-parent begins too late for one that
 is killed while the sandbox is made.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -39,12 +42,16 @@ def _end_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
+def _set(path: str, value: str) -> None:
+    """Where the kernel has no such thing it goes without: a program that tries port 80 says so itself."""
+    with contextlib.suppress(OSError), open(path, "w") as setting:
+        setting.write(value)
+
+
 _end_with_parent()
 if os.getppid() != int(sys.argv[1]):
     sys.exit("the collector is gone")
-try:
-    with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", "w") as setting:
-        setting.write("0")
-except OSError:
-    pass  # then a program that tries port 80 says so
+_set("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
+_set("/proc/sys/user/max_user_namespaces", "2")
+_set("/proc/self/oom_score_adj", "1000")
 sys.exit(_run(sys.argv[2:]))

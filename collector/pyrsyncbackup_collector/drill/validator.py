@@ -79,7 +79,8 @@ def run(
 
     Raises Cancelled.
     """
-    argv = arguments(command, tree, [root for root in roots if _is_itself(tree, root)], directories)
+    roots = [root for root in roots if _is_itself(tree, root)]
+    argv = arguments(command, tree, roots, [one for one in directories if _stays_inside(tree, roots, one)])
     try:
         process = subprocess.Popen(
             argv,
@@ -121,12 +122,16 @@ def arguments(command: Sequence[str], tree: Path, roots: Collection[bytes], dire
     for directory in SYSTEM_DIRECTORIES:
         if not directory.startswith("/etc/"):  # /etc may be the host's own
             bwrap += ["--ro-bind-try", directory, directory]
-    bwrap += ["--dev", "/dev", "--proc", "/proc", *_in_memory("/tmp"), "--ro-bind", str(tree), INSIDE]  # noqa: S108
+    bwrap += ["--dev", "/dev", *_in_memory("/dev/shm"), "--proc", "/proc", *_in_memory("/tmp")]  # noqa: S108
+    bwrap += ["--ro-bind", str(tree), INSIDE]
     for path in places(roots):
         bwrap += ["--ro-bind-try", os.path.join(tree, os.fsdecode(path[1:])), os.fsdecode(path)]  # noqa: PTH118
     for directory in directories:
         if not _is_needed(os.fsencode(directory)):
             bwrap += _in_memory(directory)
+    # Else all of these could be filled without end, and a collector that is root would lend it /proc/sys.
+    for directory in ("/proc", "/dev", "/"):
+        bwrap += ["--remount-ro", directory]
     inner = ["prlimit", f"--nproc={_PROCESSES}", "--", *(word.replace("{root}", INSIDE) for word in command)]
     network = ["unshare", "--user", "--map-root-user", "--net", "--", python(), "-IS", str(_PORTS)]
     network.append(str(os.getpid()))
@@ -146,6 +151,15 @@ def _is_itself(tree: Path, root: bytes) -> bool:
     """Whether the root is in the tree, and no link on the way leads out of it: bubblewrap would follow it."""
     place = os.path.join(os.fsencode(tree), root)  # noqa: PTH118
     return os.path.realpath(place) == place
+
+
+def _stays_inside(tree: Path, roots: Collection[bytes], directory: str) -> bool:
+    """Whether bubblewrap follows no link of the tree to this directory: it would make it, out there, where it leads."""
+    path = os.fsencode(directory)
+    if not any(path == root or path.startswith(root + b"/") for root in places(roots)):
+        return True
+    place = os.fsencode(tree) + path
+    return os.path.realpath(place) == place and os.path.isdir(place)  # noqa: PTH112
 
 
 def _is_needed(path: bytes) -> bool:
