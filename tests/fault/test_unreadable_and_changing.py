@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.pull.report import Outcome, Progress, PullReport
+from pyrsyncbackup_collector.store.restore import restore
 
 from tests.support.agent import RunningAgent
 from tests.support.puller import Puller
@@ -75,6 +76,13 @@ class Scene:
         prefix = os.fsencode(self.top)[1:] + b"/"
         entries = self.puller.entries("srv")
         return {os.fsdecode(p.removeprefix(prefix)): e for p, e in entries.items() if p.startswith(prefix)}
+
+    def restore(self, target: Path) -> Path:
+        """The newest snapshot, restored; where the tree is then."""
+        store = self.puller.store
+        entries = list(self.puller.entries("srv").values())
+        assert restore(entries, store.objects, target).complete
+        return target / self.top.relative_to("/")
 
     def texts(self) -> dict[str, str]:
         return {name: self.puller.content(e).decode() for name, e in self.snapshot().items() if e.sha256}
@@ -162,6 +170,51 @@ def test_what_cannot_be_read_only_now_is_stale_and_comes_back(plain: Scene) -> N
     report = plain.pull()
     assert (report.outcome, report.problems) == (Outcome.COMPLETE, ())
     assert plain.texts() == {"file": "one, changed", "directory/deeper": "three", "other": "four, changed"}
+
+
+def _replace(first: Path) -> None:
+    first.unlink()
+    first.write_text("another content")
+
+
+def _replace_by_link(first: Path) -> None:
+    first.unlink()
+    first.symlink_to("elsewhere")
+
+
+def _remove(first: Path) -> None:
+    first.unlink()
+
+
+def _give_an_earlier_name(first: Path) -> None:
+    os.link(first, first.with_name("earlier"))
+
+
+def _nothing(_: Path) -> None:
+    pass
+
+
+@needs_root
+@pytest.mark.parametrize("happens", [_replace, _replace_by_link, _remove, _give_an_earlier_name, _nothing])
+def test_another_name_that_cannot_be_read_now_keeps_its_content_whatever_becomes_of_the_first(
+    plain: Scene, tmp_path: Path, happens: Callable[[Path], None]
+) -> None:
+    first = plain.write("a/first", "content of both")
+    second = plain.write("z/unused", "-").with_name("second")
+    os.link(first, second)
+    assert plain.pull().outcome is Outcome.COMPLETE
+    assert plain.snapshot()["z/second"].link_to
+    happens(first)
+    second.parent.chmod(0o700)
+    report = plain.pull()
+    assert report.outcome is Outcome.PARTIAL, report
+    kept = plain.snapshot()["z/second"]
+    assert (plain.texts()["z/second"], kept.stale) == ("content of both", True)
+    restored = plain.restore(tmp_path / "out")
+    assert (restored / "z" / "second").read_text() == "content of both"
+    second.parent.chmod(0o755)
+    assert plain.pull().outcome is Outcome.COMPLETE
+    assert (plain.texts()["z/second"], plain.snapshot()["z/second"].stale) == ("content of both", False)
 
 
 @needs_root

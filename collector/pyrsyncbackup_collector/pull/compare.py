@@ -107,8 +107,8 @@ class Comparison:
             self._blocked.pop()
         if not self._blocked:
             return Finding(before.path, None, before)
-        stale = msgspec.structs.replace(before, stale=True)
-        return Finding(before.path, stale, before, position=self._place(0), problem="its directory could not be read")
+        kept = _carried(before)
+        return Finding(before.path, kept, before, position=self._place(0), problem="its directory could not be read")
 
     def _unreadable(self, listed: Listed, before: Entry | None) -> Finding:
         entry, problem = listed.entry, listed.entry.error
@@ -119,7 +119,7 @@ class Comparison:
             # Its own metadata could be read, what is in it could not.
             kept = msgspec.structs.replace(entry, stale=True)
         else:
-            kept = msgspec.structs.replace(before, stale=True)
+            kept = _carried(before)
         return Finding(entry.path, kept, before, position=self._place(0), problem=problem)
 
     def _readable(self, path: bytes, listed: Listed, before: Entry | None, position: int) -> Finding | None:
@@ -155,6 +155,12 @@ class Comparison:
     def _place(self, token: int) -> int:
         self.tokens.append(token)
         return len(self.tokens) - 1
+
+
+def _carried(before: Entry) -> Entry:
+    """`before` as it is carried forward. Of files alone it is found out whether the first name still is the same."""
+    kept = msgspec.structs.replace(before, stale=True)
+    return kept if before.type == FILE else msgspec.structs.replace(kept, link_to_text="", link_to_b64=b"")
 
 
 def _never_read(before: Entry) -> bool:

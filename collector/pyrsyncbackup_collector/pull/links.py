@@ -44,6 +44,8 @@ class Links:
     def resolve(self, entry: Entry, finding: Finding, problem: str) -> tuple[Entry, str]:
         """`entry`, another name, with the content of its first name; or without, marked, if they no longer match."""
         first, token = self._first.get(entry.link_to) or self._unchanged(entry.link_to)
+        if entry.stale:
+            return _carried(entry, first), problem
         if first is None:
             before = finding.before
             if before is not None and before.sha256:
@@ -76,3 +78,10 @@ class Links:
                 if entry.path in self._wanted and entry.path not in self._first:
                     self._first[entry.path] = (entry, 0)
         return self._first.get(path, (None, 0))
+
+
+def _carried(entry: Entry, first: Entry | None) -> Entry:
+    """`entry`, which could not be read now, as it was: a link only to a first name that is what it was, too."""
+    if first is not None and first.type == FILE and not first.link_to and first.sha256 == entry.sha256:
+        return entry
+    return msgspec.structs.replace(entry, link_to_text="", link_to_b64=b"")

@@ -18,7 +18,7 @@ from pyrsyncbackup_collector.store import beneath
 from pyrsyncbackup_collector.store.filling import CHUNK, Objects, extents
 from pyrsyncbackup_collector.store.read_ahead import ReadAhead
 from pyrsyncbackup_collector.store.restore_report import Reason, Tally
-from pyrsyncbackup_collector.store.survey import left_out
+from pyrsyncbackup_collector.store.survey import held_at, left_out
 
 Progress = Callable[[int, int], None]
 Extents = list[tuple[int, int]]
@@ -131,7 +131,7 @@ class _Writing:
             return
         self.tally.counts[entry.type] += 1
         self._progress(1, 0)
-        self._made.add(hash(entry.path))
+        self._made.add(held_at(entry.path, entry))
         if entry.link_to:
             self._instead.setdefault(entry.link_to, entry.path)
         self.tally.note_state(entry)
@@ -154,7 +154,7 @@ class _Writing:
     def _write(self, entry: Entry) -> None:
         mode, xattrs = self._attributes(entry)
         first = self._instead.get(entry.link_to, entry.link_to)
-        if first and hash(first) in self._made:
+        if first and held_at(first, entry) in self._made:
             if self._writer.knows_links:
                 self._writer.link(entry, mode, xattrs, first)
                 return

@@ -34,7 +34,7 @@ def check_files(
             level, name = descent.at(entry.path)
             if entry.type == DIRECTORY:
                 descent.enter(Level(entry.path, _opened(level, name)))
-            elif entry.type == FILE and entry.path in names:
+            elif entry.type == FILE and entry in names:
                 _check(level, name, entry, tally)
                 if progress:
                     progress(0, entry.size)

@@ -69,6 +69,11 @@ def left_out(entry: Entry, *, special: bool) -> Decision | None:
     return None
 
 
+def held_at(path: bytes, entry: Entry) -> int:
+    """A hash of a path and of what lies there: what is to be a hard link, and is not the same, is made on its own."""
+    return hash((path, entry.type, entry.sha256, entry.target_text, entry.target_b64))
+
+
 class Names:
     """The paths that are there by this restore, or were found the same: the only ones a hard link may be made to."""
 
@@ -82,18 +87,18 @@ class Names:
     def add(self, entry: Entry) -> None:
         """Count this one as there."""
         if entry.type != DIRECTORY:
-            self._made.add(hash(entry.path))
+            self._made.add(held_at(entry.path, entry))
             if entry.link_to:
                 self._instead.setdefault(entry.link_to, entry.path)
 
-    def __contains__(self, path: bytes) -> bool:
-        """Whether this path is one of them."""
-        return hash(path) in self._made
+    def __contains__(self, entry: Entry) -> bool:
+        """Whether this one is there."""
+        return held_at(entry.path, entry) in self._made
 
     def first(self, entry: Entry) -> bytes:
         """The path that `entry` is to be linked to; nothing if it is to be a file of its own."""
         source = self._instead.get(entry.link_to, entry.link_to)
-        return source if source and source in self else b""
+        return source if source and held_at(source, entry) in self._made else b""
 
     def linked(self, entry: Entry, status: os.stat_result) -> bool:
         """Whether what has this status is the inode that `entry` is to be linked to, if it is to be linked."""

@@ -101,6 +101,14 @@ def test_nothing_below_a_directory_that_cannot_be_read_is_taken_for_removed():
     assert found[1].entry.sha256 == A
 
 
+def test_a_link_that_is_carried_forward_is_another_name_of_nothing():
+    snapshot = [entry(b"a", SYMLINK), directory(b"d"), entry(b"d/b", SYMLINK, link_to_text="a")]
+    now = [listed(entry(b"a", SYMLINK, target_text="new")), listed(directory(b"d", error="no"), error=ErrorKind.DENIED)]
+    found, _ = findings(now, snapshot, [7, 7, 7])
+    kept = {f.path: f.entry for f in found}[b"d/b"]
+    assert (kept.stale, kept.link_to) == (True, b"")
+
+
 def test_an_unreadable_directory_within_an_unreadable_directory_ends_before_the_outer_one():
     snapshot = [directory(b"d"), directory(b"d/i"), stored(b"d/i/x"), stored(b"d/z")]
     now = [

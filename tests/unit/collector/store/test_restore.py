@@ -4,21 +4,25 @@ import errno
 import os
 import stat
 import subprocess
+import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
 import pytest
 from pyrsyncbackup_collector import entry
 from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.errors import Cancelled, NotFound, RestoreError, StoreDamaged
 from pyrsyncbackup_collector.store import unfinished
+from pyrsyncbackup_collector.store.archive import write_archive
 from pyrsyncbackup_collector.store.attributes import Rights
 from pyrsyncbackup_collector.store.overwrite import Action
 from pyrsyncbackup_collector.store.restore import restore
 from pyrsyncbackup_collector.store.restore_plan import plan
 from pyrsyncbackup_collector.store.restore_report import Reason, RestoreReport
 from pyrsyncbackup_collector.store.survey import Rules
+from pyrsyncbackup_collector.store.tar import TarWriter
 
 from tests.support import zoo
 from tests.support.descriptors import opened
@@ -486,6 +490,25 @@ def test_a_path_selects_all_below_and_the_directories_above(
     assert names(tmp_path / "target") == expected
     status = (tmp_path / "target" / "etc").stat()
     assert (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (0o750, 5_000_000_000)
+
+
+def test_what_is_not_what_its_first_name_holds_is_no_hard_link_to_it(tmp_path: Path, contents: Contents) -> None:
+    entries = [
+        file(contents, b"a", b"new"),
+        file(contents, b"b", b"of before", link_to=b"a"),
+        make(b"c", entry.SYMLINK, mode=0o777, target=b"here", **ME),
+        make(b"d", entry.SYMLINK, mode=0o777, target=b"there", link_to=b"c", **ME),
+        make(b"e", entry.SYMLINK, mode=0o777, target=b"new", link_to=b"a", **ME),
+    ]
+    report = restore(entries, contents, tmp_path / "out", check=lambda: entries)
+    assert (report.lines(), report.checked) == ([], 2)
+    assert comparable(read(tmp_path / "out", Contents())) == comparable(
+        msgspec.structs.replace(each, link_to_text="") for each in entries
+    )
+    with (tmp_path / "tar").open("wb") as archive:
+        write_archive(entries, contents, TarWriter(archive))
+    with tarfile.open(tmp_path / "tar") as archive:
+        assert [each.islnk() for each in archive] == [False] * 5
 
 
 def test_hard_links_hold_together_without_their_first_name(tmp_path: Path, contents: Contents) -> None:
