@@ -23,3 +23,12 @@ def as_text(value: bytes) -> str:
         letters = "".join(letter if rights & bit else "-" for letter, bit in (("r", 4), ("w", 2), ("x", 1)))
         lines.append(f"{_TAGS[tag]}:{whom}:{letters}")
     return ",".join(lines)
+
+
+def is_one(value: bytes) -> bool:
+    """Whether it has a text."""
+    try:
+        as_text(value)
+    except ValueError:
+        return False
+    return True

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from pyrsyncbackup_collector.entry import DIRECTORY, FILE, Entry, order, printable
 from pyrsyncbackup_collector.errors import RestoreError, StoreDamaged
-from pyrsyncbackup_collector.store import beneath
+from pyrsyncbackup_collector.store import acl, attributes, beneath
 from pyrsyncbackup_collector.store.filling import CHUNK, Objects, extents
 from pyrsyncbackup_collector.store.read_ahead import ReadAhead
 from pyrsyncbackup_collector.store.restore_report import Reason, Tally
@@ -208,6 +208,13 @@ class _Writing:
 
     def _attributes(self, entry: Entry) -> tuple[int, dict[str, bytes]]:
         mode, xattrs = entry.mode & 0o7777, dict(entry.xattrs)
+        if mode & _SET_ID and not attributes.has_owner(entry):
+            self.tally.note(entry.path, Reason.ATTRIBUTE, "set-id bits: not without the right owner")
+            mode &= ~_SET_ID
+        for name in attributes.ACLS:
+            if name in xattrs and not acl.is_one(xattrs[name]):
+                self.tally.note(entry.path, Reason.ATTRIBUTE, "ACL: impossible value")
+                del xattrs[name]
         if not self._special:
             if mode & _SET_ID:
                 self.tally.note(entry.path, Reason.SPECIAL, "set-id bits")

@@ -26,6 +26,8 @@ _EVERYWHERE = range(0, 2**31)
 # Times come in steps of two seconds at worst (FAT).
 _GRAIN = 2_000_000_000
 _REFUSED = (OSError, OverflowError, ValueError)
+# chown(2) takes this number for: leave it as it is.
+_NO_ID = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,11 @@ def apply(handle: int | str, entry: Entry, rights: Rights, note: Note) -> None:
     _set_time(handle, entry, note)
 
 
+def has_owner(entry: Entry) -> bool:
+    """Whether owner and group are numbers that anybody can have, and not those of whoever restores it."""
+    return _NO_ID not in (entry.uid, entry.gid)
+
+
 def fits(status: os.stat_result, handle: int | str, entry: Entry, rights: Rights) -> bool:
     """Whether what has this status, open at `handle`, has all that `apply` would give it."""
     if not _same_time(status.st_mtime_ns, entry.mtime_s * 1_000_000_000 + entry.mtime_ns):
@@ -111,6 +118,9 @@ def _has_xattr(handle: int | str, name: str, value: bytes) -> bool:
 def _set_owner(handle: int | str, entry: Entry, rights: Rights, note: Note) -> bool:
     """Whether owner and group are the entry's."""
     if rights.owner:
+        if not has_owner(entry):
+            note(Reason.ATTRIBUTE, f"owner: {_why(ValueError())}")
+            return False
         try:
             os.chown(handle, entry.uid, entry.gid)
         except _REFUSED as error:

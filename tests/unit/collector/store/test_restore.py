@@ -492,6 +492,34 @@ def test_a_path_selects_all_below_and_the_directories_above(
     assert (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (0o750, 5_000_000_000)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="owners need root")
+@pytest.mark.parametrize("numbers", [{"uid": 2**32 - 1, "gid": 5}, {"uid": 5, "gid": 2**32 - 1}])
+def test_a_number_that_nobody_can_have_makes_nothing_set_id_of_who_restores_it(
+    tmp_path: Path, contents: Contents, numbers: dict[str, int]
+) -> None:
+    entries = [file(contents, b"program", mode=0o6755, **numbers)]
+    report = restore(entries, contents, tmp_path / "out", special=True)
+    assert stat.S_IMODE((tmp_path / "out" / "program").stat().st_mode) == 0o755
+    assert {each.what for each in report.shortfalls} == {
+        "owner: impossible value",
+        "set-id bits: not without the right owner",
+    }
+    with (tmp_path / "tar").open("wb") as archive:
+        told = write_archive(entries, contents, TarWriter(archive), special=True).report(tmp_path)
+    with tarfile.open(tmp_path / "tar") as archive:
+        assert [each.mode for each in archive] == [0o755]
+    assert [each.what for each in told.shortfalls] == ["set-id bits: not without the right owner"]
+
+
+def test_an_acl_that_is_none_does_not_cost_an_archive_the_file(tmp_path: Path, contents: Contents) -> None:
+    entries = [file(contents, b"a", xattrs={"system.posix_acl_access": b"none", "user.x": b"1"})]
+    with (tmp_path / "tar").open("wb") as archive:
+        told = write_archive(entries, contents, TarWriter(archive)).report(tmp_path)
+    with tarfile.open(tmp_path / "tar") as archive:
+        assert [(each.name, each.pax_headers) for each in archive] == [("a", {"SCHILY.xattr.user.x": "1"})]
+    assert [(each.reason, each.what) for each in told.shortfalls] == [(Reason.ATTRIBUTE, "ACL: impossible value")]
+
+
 def test_what_is_not_what_its_first_name_holds_is_no_hard_link_to_it(tmp_path: Path, contents: Contents) -> None:
     entries = [
         file(contents, b"a", b"new"),
