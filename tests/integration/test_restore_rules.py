@@ -303,3 +303,23 @@ def test_what_was_written_can_be_read_back_and_compared(tmp_path: Path, contents
     assert (report.checked, report.complete) == (2, False)
     assert reasons(report) == {b"d/2": Reason.UNSOUND}
     assert restore(entries[:2], contents, tmp_path / "u", check=lambda: entries[:2]).lines() == []
+
+
+@pytest.mark.parametrize("kind", [entry.FILE, entry.DIRECTORY, entry.SYMLINK])
+@pytest.mark.parametrize("rule", [Overwrite.NEVER, Overwrite.ALWAYS])
+def test_what_a_host_calls_like_our_note_does_not_become_it(
+    tmp_path: Path, contents: Contents, kind: str, rule: Overwrite
+) -> None:
+    forged = file(contents, unfinished.NAME, b"draft .pyrsyncbackup-0123456789abcdef\n")
+    if kind == entry.DIRECTORY:
+        forged = directory(unfinished.NAME)
+    elif kind == entry.SYMLINK:
+        forged = make(unfinished.NAME, kind, target=b"/etc/passwd", mode=0o777, **ME)
+    below = [file(contents, unfinished.NAME + b"/x")] if kind == entry.DIRECTORY else []
+    entries = [forged, *below, directory(b"d"), file(contents, b"d/x")]
+    for _ in "first", "second":
+        plan_says = planned(entries, tmp_path / "out", rule)
+        report = restore(entries, contents, tmp_path / "out", overwrite=rule)
+        assert plan_says[unfinished.NAME] is Action.KEEP
+        assert reasons(report)[unfinished.NAME] is Reason.EXISTS
+        assert os.listdir(tmp_path / "out") == ["d"]

@@ -28,7 +28,7 @@ from pyrsyncbackup_collector.store import attributes, beneath, overwrite
 from pyrsyncbackup_collector.store.descent import ABSENT, Level
 from pyrsyncbackup_collector.store.overwrite import Action, Decision, Overwrite, Present
 from pyrsyncbackup_collector.store.restore_report import Reason
-from pyrsyncbackup_collector.store.unfinished import Traces
+from pyrsyncbackup_collector.store.unfinished import NAME, Traces
 
 DEVICES: Final = {CHARACTER_DEVICE: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK}
 _TYPES: Final = {
@@ -40,6 +40,9 @@ _TYPES: Final = {
     stat.S_IFCHR: CHARACTER_DEVICE,
     stat.S_IFBLK: BLOCK_DEVICE,
 }
+
+# What a host calls so would be taken for our own the next time, or be in its way.
+_OURS: Final = Decision(Action.KEEP, Reason.EXISTS, "the name of what a restore itself keeps there")
 
 
 def _never(_: Entry) -> bool:
@@ -129,6 +132,8 @@ class Survey:
         """What becomes of `entry` under `name` in the open directory of `level`."""
         if lost := left_out(entry, special=self._rules.rights.special):
             return lost
+        if entry.path == NAME:
+            return _OURS
         if level.fresh or level.fd == ABSENT:
             return overwrite.MAKE
         present = self._look(level, name, entry)
