@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -187,5 +189,10 @@ def _show_forgotten(place: Workplace, modules: Sequence[Mapping[str, Any]]) -> N
         screen.say(f"{name}: {amounts.counted(each['removed'], 'snapshot')} removed")
         if each["locked"]:
             screen.say(f"  {', '.join(each['locked'])}: somebody reads it; say it again later", screen.DOUBT)
+        mirror = place.config.mirror_dir / each["host"] / each["module"]
+        if os.path.lexists(mirror):
+            screen.say(f"  its mirror stays; `rm -r {shlex.quote(str(mirror))}` removes it", screen.QUIET)
+    if place.config.copies:
+        screen.say("  second copies keep what they have", screen.QUIET)
     if any(each["host"] in place.config.by_name for each in modules):
         screen.say("  what the host still offers is pulled anew", screen.QUIET)

@@ -196,6 +196,19 @@ def test_a_host_that_is_gone_is_forgotten_only_when_it_is_said(say: Say) -> None
     assert say("prune")[0] == 0
 
 
+def test_what_stays_of_a_forgotten_host_elsewhere_is_told(say: Say, tmp_path: Path) -> None:
+    tree = tmp_path / "store-mirror" / "old9" / "etc"
+    tree.mkdir(parents=True)
+    with (tmp_path / "collector.toml").open("a") as file:
+        file.write('[[copy]]\nname = "far"\nto = "/nonexistent/far"\n')
+    code, out, err = say("forget", "old9", "--yes")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1:] == [
+        f"  its mirror stays; `rm -r {tree}` removes it",
+        "  second copies keep what they have",
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "cause"),
     [
