@@ -74,7 +74,7 @@ def test_from_nothing_to_a_restored_file(world):
     assert (world.folder / "out" / page.lstrip("/")).read_text() == "hello\nworld\n"
 
     world.run("catalog", "rebuild")
-    assert world.ask("status")["problems"] == []
+    assert world.problems() == []
     modules = world.ask("modules", "web1")["modules"]
     assert [module["snapshots"] for module in modules if module["module"] == "site"] == [2]
 
@@ -133,11 +133,11 @@ def test_one_host_that_is_away_does_not_keep_the_others_from_being_pulled(world)
     assert "web1/site  complete" in done.stdout
     assert "127.0.0.1:1 refuses connections" in done.stdout
 
-    told = world.ask("status", codes=(14,))
-    assert [(each["host"], each["state"]) for each in told["problems"]] == [("gone", "unreachable")]
-    assert told["problems"][0]["since"]
+    told = world.problems()
+    assert [(each["host"], each["state"]) for each in told] == [("gone", "unreachable")]
+    assert told[0]["since"]
     words = world.run("status", codes=(14,))
-    assert words.startswith("unreachable gone since ")
+    assert "\nunreachable gone since " in words
 
 
 def test_with_a_daemon_the_command_asks_it_and_follows(world):
@@ -154,7 +154,10 @@ def test_with_a_daemon_the_command_asks_it_and_follows(world):
     assert second.returncode == 10
     assert "error: " in second.stderr
     assert world.stop_daemon() == 0
-    assert world.ask("status")["daemon"] is None
+    told = world.ask("status", codes=(14,))
+    assert told["daemon"] is None
+    assert [(each["host"], each["state"]) for each in told["problems"]] == [("daemon", "stopped")]
+    assert told["problems"][0]["since"]
 
 
 def test_buf_curl_works_with_the_line_that_tunnel_prints(world):

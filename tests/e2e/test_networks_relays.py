@@ -126,7 +126,7 @@ def test_host_test_names_the_hop_that_fails_and_status_says_the_same(world):
     pulled = world.command("pull", "deep")
     assert pulled.returncode == 5
     assert cause in pulled.stdout
-    told = world.ask("status", codes=(14,))["problems"]
+    told = world.problems()
     assert [(each["host"], each["state"]) for each in told] == [("deep", "unreachable")]
     assert told[0]["cause"] == f"deep: {cause}"
     assert cause in world.run("status", codes=(14,)).replace("\n", " ").replace("  ", " ")

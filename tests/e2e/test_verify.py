@@ -82,7 +82,7 @@ def test_a_rotten_and_a_missing_object_come_back_with_the_next_pull(world, daemo
 
     assert "unchanged" in world.run("pull", "web1")
     assert "all is sound" in world.run("verify")
-    assert world.ask("status")["problems"] == []
+    assert world.problems() == []
     assert [each["ref"] for each in world.ask("snapshots")["snapshots"]] == names
     assert world.run("cat", "web1/site@1", str(world.site / "index.html")).encode() == PAGE
 

@@ -132,7 +132,7 @@ def test_the_catalog_of_another_store_is_refused(scene: Scene) -> None:
             "or run `pyrsyncbackup catalog rebuild`\n"
         )
     assert scene.say("catalog", "rebuild").code == 0
-    assert scene.say("status").code == 0
+    assert [each["state"] for each in scene.say("status", "--json").answer["problems"]] == ["stopped"]
 
 
 def test_an_old_catalog_is_refused_until_it_is_rebuilt(scene: Scene) -> None:
@@ -239,7 +239,7 @@ def test_a_locked_catalog_fails_the_pull_and_not_the_store(scene: Scene) -> None
         assert said.code == 11
         assert "error: " in said.err + said.out
         assert "locked by another process" in said.err + said.out
-        assert scene.say("status").code == 0
+        assert [each["state"] for each in scene.say("status", "--json").answer["problems"]] == ["stopped"]
         raw.execute("ROLLBACK")
     assert scene.say("pull", "web1/data").out.startswith("web1/data  complete   000004-")
 
@@ -263,6 +263,10 @@ def test_a_daemon_that_was_killed_is_not_waited_for(scene: Scene) -> None:
     with scene.collector.start():
         assert "daemon: runs since" in scene.say("status").out
         scene.collector.stop(signal.SIGKILL)
-        assert "daemon: does not run" in scene.say("status").out
+        told = scene.say("status")
+        assert told.code == 14
+        assert told.out.startswith("stopped daemon since ")
+        assert "or hangs, without a word" in told.out
+        assert "daemon: does not run" in told.out
         assert scene.say("status", "--json").answer["daemon"] is None
         scene.nothing_new()

@@ -85,6 +85,11 @@ class Desk:
         """Run `pyrsyncbackup ... --json`; its answer."""
         return json.loads(self.run(*arguments, "--json", codes=codes))
 
+    def problems(self) -> list[dict[str, Any]]:
+        """What `status` says that somebody should look at, save that no daemon runs."""
+        found: list[dict[str, Any]] = self.ask("status", codes=(0, 14))["problems"]
+        return [each for each in found if each["state"] != "stopped"]
+
     def launch(self, log: str, *argv: str) -> subprocess.Popen[bytes]:
         """Start a program whose output goes to the file `log` in the folder."""
         with (self.folder / log).open("ab") as output:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pyrsyncbackup_collector.catalog.database import Database
 from pyrsyncbackup_collector.catalog.ledger import host_row, module_row
-from pyrsyncbackup_collector.catalog.tables import RUN_ORDER, Host, Module, Request, Run
+from pyrsyncbackup_collector.catalog.tables import DAEMON_ENDED, RUN_ORDER, Host, Module, Request, Run
 from pyrsyncbackup_collector.clock import Clock
 from pyrsyncbackup_collector.errors import BackupError
 from pyrsyncbackup_collector.transport.offer import AgentInfo, ModuleOffer, ModuleState, Peer
@@ -294,7 +294,8 @@ class Journal:
     def daemon_ended(self, pid: int) -> None:
         """The daemon ends in order."""
         with self._database.writing() as raw:
-            raw.execute("DELETE FROM daemon WHERE pid = ?", (pid,))
+            if raw.execute("DELETE FROM daemon WHERE pid = ?", (pid,)).rowcount:
+                raw.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (DAEMON_ENDED, repr(self._clock.now())))
 
 
 def run_id(now: float) -> str:

@@ -12,6 +12,7 @@ from pyrsyncbackup_collector.catalog.database import Database
 from pyrsyncbackup_collector.catalog.drills import Drills
 from pyrsyncbackup_collector.catalog.mirrors import Mirrors
 from pyrsyncbackup_collector.catalog.tables import (
+    DAEMON_ENDED,
     RUN_ORDER,
     Host,
     Request,
@@ -62,6 +63,7 @@ class Queries(Drills, Mirrors):
                 tuple(self.chores()),
                 tuple(self.drills()),
                 tuple(self.mirrors_behind()),
+                self.daemon_ended_at(),
             )
 
     def hosts(self) -> list[views.HostView]:
@@ -174,6 +176,12 @@ class Queries(Drills, Mirrors):
         with self._database.reading() as raw:
             row = raw.execute("SELECT pid, started, heartbeat, sandbox, pulls, workers FROM daemon").fetchone()
             return views.DaemonView(*row) if row else None
+
+    def daemon_ended_at(self) -> float | None:
+        """When a daemon last ended in order; None if none ever did. A rebuilt catalog does not know it."""
+        with self._database.reading() as raw:
+            row = raw.execute("SELECT value FROM meta WHERE key = ?", (DAEMON_ENDED,)).fetchone()
+            return float(row[0]) if row else None
 
 
 def _named(raw: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> Iterable[dict[str, Any]]:

@@ -11,6 +11,9 @@ from typing import Final
 
 from peewee import SQL, BlobField, FloatField, IntegerField, Model, TextField
 
+# The row of `meta` that says when a daemon last ended in order, in seconds since 1970.
+DAEMON_ENDED: Final = "daemon_ended"
+
 
 class Host(Model):
     """A host: what its agent said of itself, and how the last check went."""

@@ -183,7 +183,7 @@ class Fleet:
     """All that `status` needs, of one moment.
 
     `chores` is the last run of each kind of upkeep that ended, `drills` the last one of each module; `mirrors` are
-    those that are behind.
+    those that are behind. `daemon_ended` is when a daemon last ended in order, if one ever did.
     """
 
     hosts: tuple[HostView, ...]
@@ -193,6 +193,7 @@ class Fleet:
     chores: tuple[RunView, ...] = ()
     drills: tuple[DrillView, ...] = ()
     mirrors: tuple[MirrorView, ...] = ()
+    daemon_ended: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.behind import Behind, grouped
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, PROBLEMS, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.screen import Column
-from pyrsyncbackup_collector.cli.verdict import HostVerdict, State, Verdict
+from pyrsyncbackup_collector.cli.verdict import HostVerdict, State, Verdict, judge_daemon
 from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.errors import StoreError
@@ -28,6 +28,7 @@ SILENCE = 30.0
 NAMED = 8
 
 STYLES = {
+    State.STOPPED: f"bold {screen.BAD}",
     State.DAMAGED: f"bold {screen.BAD}",
     State.UNREACHABLE: f"bold {screen.BAD}",
     State.FAILING: f"bold {screen.BAD}",
@@ -42,22 +43,31 @@ STYLES = {
 
 
 @app.command(
-    epilog=exit_codes(10, 11, _14="something is damaged, late, failing, frozen, partial or unreachable"),
+    epilog=exit_codes(10, 11, _14="no daemon runs, or something is damaged, failing, late, frozen, ..."),
 )
 def status(as_json: JsonOption = False, config: ConfigOption = NOT_GIVEN) -> None:
-    """Show what is late, failing or unreachable and since when, then each host in a line, then the sum."""
+    """Show what needs somebody and since when, the daemon first, then each host in a line, then the sum."""
     place = Workplace.load(config)
     now = SystemClock().now()
-    hosts, chores, others, daemon = place.verdicts(now)
-    problems = place.damage() + [problem for host in hosts for problem in host.problems]
+    hosts, chores, others, known = place.verdicts(now)
+    daemon = known.daemon
+    # First of all: without it the rest is as old as its end. Who has no hosts yet needs none.
+    stopped = [judge_daemon(daemon, known.daemon_ended)] if hosts and not is_alive(daemon, now) else []
+    problems = stopped + place.damage() + [problem for host in hosts for problem in host.problems]
     problems += [verdict for verdict in (*others, *chores) if verdict.state.is_problem]
     full = _full(place)
     if as_json:
         screen.json({**_document(hosts, chores, problems, daemon, now), "store": _store(place, full)})
     else:
+        for problem in stopped:
+            show_problem(problem, now)
         if full:
             _show_full(full)
-        _show(hosts, grouped(problems, place.fleet.hosts), daemon, now)
+        _show_problems(grouped(problems[len(stopped) :], place.fleet.hosts), now)
+        if problems or full:
+            screen.say()
+        _show_hosts(hosts, now)
+        _show_sum(hosts, grouped(problems, place.fleet.hosts), daemon, now)
         _show_chores(chores, now)
     if problems or full:
         raise typer.Exit(PROBLEMS)
@@ -76,7 +86,6 @@ def _show_full(error: StoreError) -> None:
     screen.line(screen.text("full", f"bold {screen.BAD}"), " ", screen.text("store", screen.TITLE))
     screen.paragraph(error.cause)
     screen.paragraph(f"next: {screen.as_typed(error.hint)}", screen.QUIET)
-    screen.say()
 
 
 def _store(place: Workplace, error: StoreError | None) -> dict[str, object]:
@@ -92,20 +101,24 @@ def state_text(state: State) -> Text:
     return screen.text(state.value, STYLES.get(state, screen.QUIET))
 
 
-def _show(
-    hosts: Sequence[HostVerdict], problems: Sequence[Verdict | Behind], daemon: DaemonView | None, now: float
-) -> None:
+def _show_problems(problems: Sequence[Verdict | Behind], now: float) -> None:
     for problem in problems:
         if isinstance(problem, Behind):
             _show_behind(problem, now)
         else:
             show_problem(problem, now)
-    if problems:
-        screen.say()
+
+
+def _show_hosts(hosts: Sequence[HostVerdict], now: float) -> None:
     columns = [Column("HOST"), Column("STATE"), Column("MODULES", fold=True), Column("CHECKED"), Column("LAST PULL")]
     if hosts:
         screen.table(columns, [_row(host, now) for host in hosts])
         screen.say()
+
+
+def _show_sum(
+    hosts: Sequence[HostVerdict], problems: Sequence[Verdict | Behind], daemon: DaemonView | None, now: float
+) -> None:
     screen.say(_summary(hosts, problems), f"bold {screen.BAD}" if problems else f"bold {screen.GOOD}")
     if is_alive(daemon, now):
         assert daemon is not None  # noqa: S101 - is_alive said so

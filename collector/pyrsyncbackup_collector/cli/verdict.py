@@ -12,6 +12,7 @@ from enum import Enum
 from pyrsyncbackup_collector import errors
 from pyrsyncbackup_collector.catalog.copies import CopyView
 from pyrsyncbackup_collector.catalog.views import (
+    DaemonView,
     DamageView,
     DrillView,
     Failure,
@@ -32,6 +33,8 @@ from pyrsyncbackup_collector.schedule.forecast import expected_at
 class State(Enum):
     """How a host or a module stands, the worst first."""
 
+    # The daemon: it does not run, so nothing is checked, and what is shown of the others is old.
+    STOPPED = "stopped"
     DAMAGED = "damaged"
     UNREACHABLE = "unreachable"
     FAILING = "failing"
@@ -57,7 +60,7 @@ class State(Enum):
 
 _PROBLEMS = frozenset(
     {
-        *(State.DAMAGED, State.UNREACHABLE, State.FAILING, State.UNSOUND, State.LATE),
+        *(State.STOPPED, State.DAMAGED, State.UNREACHABLE, State.FAILING, State.UNSOUND, State.LATE),
         *(State.PARTIAL, State.FROZEN, State.INVALID, State.REJECTED),
     }
 )
@@ -75,7 +78,7 @@ _ORDER = {state: number for number, state in enumerate(State)}
 class Verdict:
     """How something stands. `since`, `next_try`: seconds since 1970. `module` is empty for a whole host.
 
-    A chore of upkeep stands in the place of a host, by its name.
+    A chore of upkeep stands in the place of a host, by its name; so does the daemon.
     """
 
     state: State
@@ -167,13 +170,28 @@ def _state_of(host: Host, row: ModuleView, policy: Policy, now: float) -> tuple[
         due, late = expected_at(policy, expected)
         if now > late:
             known = "the last good pull is too old" if row.last_good else "it was never pulled"
-            return State.LATE, due, known, "does the daemon run?"
+            name = f"{host.name}/{row.name}"
+            hint = f"`pyrsyncbackup pull {name}` does it now, `pyrsyncbackup schedule {name}` says when it is due"
+            return State.LATE, due, known, hint
     if row.last_pull is None:
         return State.PENDING, None, "waits for its first pull", ""
     if row.frozen is not None:
         again = f"look at it; if it is as it should be, `pyrsyncbackup retention resume {host.name}/{row.name}`"
         return State.FROZEN, row.frozen, f"nothing of it expires: {row.frozen_why}", again
     return State.OK, None, "", ""
+
+
+def judge_daemon(last: DaemonView | None, ended: float | None) -> Verdict:
+    """What to say of a daemon that does not run: by its last sign of life, or by when one `ended` in order."""
+    nothing = "so nothing is checked, pulled or pruned by schedule"
+    start = "`systemctl start pyrsyncbackup`, or `pyrsyncbackup daemon`"
+    if last is not None:
+        cause = f"process {last.pid} ended, or hangs, without a word: no daemon runs, {nothing}"
+        return Verdict(
+            State.STOPPED, "daemon", "", last.heartbeat, cause, f"see its log (`journalctl -u pyrsyncbackup`); {start}"
+        )
+    cause = f"no daemon {'runs' if ended is not None else 'ran here yet'}, {nothing}"
+    return Verdict(State.STOPPED, "daemon", "", ended, cause, start)
 
 
 def judge_chore(run: RunView) -> Verdict:
@@ -208,9 +226,8 @@ def judge_copy(copy: CopyConfig, row: CopyView | None, zone: str | None, now: fl
         due = rota.due_at(copy.every, zone, row.tried)
         patience = _LATE_MOMENT if isinstance(copy.every, Calendar) else copy.every * (_LATE_AFTER - 1)
         if now > due + patience:
-            return Verdict(
-                State.LATE, name, "", due, "the last round is too old", "does the daemon run?", last_good=row.good
-            )
+            now_hint = f"`pyrsyncbackup replicate {copy.name}` does it now"
+            return Verdict(State.LATE, name, "", due, "the last round is too old", now_hint, last_good=row.good)
     return Verdict(State.OK, name, last_good=row.good)
 
 

@@ -30,7 +30,8 @@ from pyrsyncbackup_collector.fleet.hosts import Fleet
 
 if TYPE_CHECKING:
     from pyrsyncbackup_collector.catalog import Catalog
-    from pyrsyncbackup_collector.catalog.views import DaemonView, ModuleView, PeerView
+    from pyrsyncbackup_collector.catalog.views import Fleet as Known
+    from pyrsyncbackup_collector.catalog.views import ModuleView, PeerView
     from pyrsyncbackup_collector.cli.source import Source
     from pyrsyncbackup_collector.cli.verdict import HostVerdict, Verdict
     from pyrsyncbackup_collector.store.room import Floor, Room
@@ -271,8 +272,8 @@ class Workplace:
             if not any(peer.name == name for peer in self.offered()):
                 raise
 
-    def verdicts(self, now: float) -> tuple[list[HostVerdict], list[Verdict], list[Verdict], DaemonView | None]:
-        """How all stands by what the catalog knows: every configured host, chores, drills and mirrors, the daemon."""
+    def verdicts(self, now: float) -> tuple[list[HostVerdict], list[Verdict], list[Verdict], Known]:
+        """How all stands by what the catalog knows, and that: every configured host, chores, drills and mirrors."""
         from pyrsyncbackup_collector.cli.verdict import judge_chore, judge_copy, judge_drill, judge_host, judge_mirror
 
         with self.catalog() as catalog:
@@ -292,7 +293,7 @@ class Workplace:
         drills = list(map(judge_drill, known.drills))
         # Where no mirror is wanted any more, what is left of one is nobody's business.
         wanted = [mirror for mirror in known.mirrors if self._is_mirrored(known.modules, mirror.host, mirror.module)]
-        return judged, upkeep, drills + list(map(judge_mirror, wanted)), known.daemon
+        return judged, upkeep, drills + list(map(judge_mirror, wanted)), known
 
     def damage(self) -> list[Verdict]:
         """What is damaged in the store and did not come again: logs and manifests, then contents, by module."""

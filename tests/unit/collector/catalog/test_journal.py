@@ -182,5 +182,7 @@ def test_the_daemon_says_that_it_lives_and_when_it_began(catalog: Catalog, clock
     catalog.heartbeat(11, "bubblewrap", pulls=3, workers=8)
     assert rows(catalog, "SELECT * FROM daemon") == [(1, 11, start, start + 10, "bubblewrap", 3, 8)]
     catalog.daemon_ended(12)
+    assert catalog.daemon_ended_at() is None
     catalog.daemon_ended(11)
     assert rows(catalog, "SELECT * FROM daemon") == []
+    assert catalog.daemon_ended_at() == catalog.fleet().daemon_ended == clock.time

@@ -105,7 +105,7 @@ def test_the_line_names_the_bastion_and_some_of_those_that_wait(capsys: pytest.C
     hosts = [relayed(f"db{number:02}", BASTION) for number in range(50)]
     problems = [away(host, 1, "bastion: port 22 does not answer") for host in hosts]
     (found,) = grouped(problems, hosts)
-    status._show([], [found], None, 65.0)
+    status._show_problems([found], 65.0)
     out = capsys.readouterr().out
     assert out.startswith("unreachable bastion since ")
     lines = out.splitlines()

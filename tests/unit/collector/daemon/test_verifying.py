@@ -297,7 +297,7 @@ def test_a_command_leaves_what_it_found_wrong_with_manifests_in_status(
     assert vault.say(capsys, "verify", "web1/etc").code == 15
     told = vault.say(capsys, "status", "--json")
     assert told.code == 14
-    (problem,) = json.loads(told.out)["problems"]
+    (problem,) = (each for each in json.loads(told.out)["problems"] if each["state"] != "stopped")
     assert (problem["state"], problem["host"], problem["module"]) == ("damaged", "web1", "etc")
 
 
