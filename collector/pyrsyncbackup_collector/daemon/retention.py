@@ -30,6 +30,7 @@ from pyrsyncbackup_collector.errors import (
     StoreReadOnly,
 )
 from pyrsyncbackup_collector.pull.deadline import GRACE
+from pyrsyncbackup_collector.store.log import Line
 from pyrsyncbackup_collector.store.prune import with_room
 
 CLOCK_HINT: Final = "once the clock is right, say so: `pyrsyncbackup retention resume --clock`"
@@ -233,11 +234,20 @@ def resume(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
         raise NotFound(f"there is no module {host}/{module}", "`pyrsyncbackup retention` shows all that are frozen")
     sequence, _ = newest.get(f"{host}/{module}", (0, 0.0))
     found = parts.store.log(host, module).read().frozen()
+    if not found and known[0].frozen is None:
+        found = _freeze_unnoticed(parts, work.config, host, module)
     if found or known[0].frozen is not None:
         parts.store.resume(host, module, sequence)
         parts.catalog.freeze(host, module, parts.clock.now(), found.reason if found else "")
         known = parts.catalog.retained(host, module)
     return {"resumed": parts.catalog.resume(host, module, sequence), "was": known[0].why}
+
+
+def _freeze_unnoticed(parts: Parts, config: Config, host: str, module: str) -> Line | None:
+    """Record the freeze that the next prune would find: who ends it saw that in a dry run, and means it."""
+    for plan in plans(parts.store, parts.catalog, config, parts.clock.now(), host, module):
+        _record_judgement(parts, plan)
+    return parts.store.log(host, module).read().frozen()
 
 
 def forget(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -137,6 +137,14 @@ def test_a_frozen_module_is_shown_everywhere_until_it_is_resumed(say: Say) -> No
     assert say("prune", "web1/nginx")[1].splitlines()[-2] == "2 snapshots removed, 2 kept"
 
 
+def test_what_a_dry_run_shows_as_frozen_can_be_resumed_at_once(say: Say) -> None:
+    assert "frozen, nothing is removed: 000004-" in say("prune", "web1/nginx", "--dry-run")[1]
+    code, out, _ = say("retention", "resume", "web1/nginx")
+    assert (code, out.splitlines()[0]) == (0, "web1/nginx: retention goes on")
+    assert "has 6 entries" in out
+    assert say("prune", "web1/nginx")[1].splitlines()[-2] == "2 snapshots removed, 2 kept"
+
+
 def test_a_pinned_snapshot_is_shown_and_stays(say: Say) -> None:
     code, out, _ = say("pin", "web1/etc@1", "--why", "before the upgrade")
     assert code == 0

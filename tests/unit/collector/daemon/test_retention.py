@@ -444,6 +444,22 @@ def test_only_what_is_known_and_frozen_is_resumed(scene: Scene) -> None:
         scene.chore("resume", host="web1", module="other")
 
 
+def test_a_freeze_that_only_a_dry_run_showed_can_be_ended_before_a_prune_records_it(scene: Scene) -> None:
+    for _ in range(5):
+        scene.pull()
+    scene.pull(files=dict.fromkeys(list(FILES)[:20]))
+    [known] = scene.estate.catalog.retained()
+    assert known.frozen is None
+    answer = scene.chore("resume", host="web1", module="etc")
+    assert answer["resumed"] is True
+    assert "has 11 entries, the median of the 5 before it has 31" in answer["was"]
+    # The log tells both, so that a catalog that is made anew does not freeze it again.
+    assert [line.op for line in scene.estate.store.log("web1", "etc").read().lines][-2:] == ["freeze", "resume"]
+    done = scene.chore("prune")
+    assert (done["frozen"], done["removed"]) == (0, 3)
+    assert scene.chore("resume", host="web1", module="etc")["resumed"] is False
+
+
 # Forgetting
 
 
