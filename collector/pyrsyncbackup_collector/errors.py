@@ -57,7 +57,18 @@ BackupError                 exit 1
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Self
+
+
+def did_you_mean(written: str, names: Iterable[str], otherwise: str = "", *, before: str = "") -> str:
+    """The hint for a name that is not there: those that come close, at most three, else `otherwise`.
+
+    What is shown `before` each is the part of the name that is right.
+    """
+    near = difflib.get_close_matches(written.lower(), list(names), n=3)
+    return f"did you mean {' or '.join(before + name for name in near)}?" if near else otherwise
 
 
 class BackupError(Exception):

@@ -104,4 +104,5 @@ def test_a_table_shows_the_soonest_first_and_no_control_characters(file: Path) -
 def test_what_does_not_exist_is_refused(file: Path) -> None:
     said = say(file, "schedule", "web1/nginx")
     assert said.code == 4
-    assert said.err == "error: web1 has no module nginx\n  next: `pyrsyncbackup modules web1 --all`\n"
+    shown = "`pyrsyncbackup modules web1 --all` shows what it has, and what not"
+    assert said.err == f"error: web1 has no module nginx\n  next: {shown}\n"

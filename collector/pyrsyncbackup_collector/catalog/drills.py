@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pyrsyncbackup_collector.catalog import views
 from pyrsyncbackup_collector.catalog.database import Database
 from pyrsyncbackup_collector.catalog.ledger import module_row
+from pyrsyncbackup_collector.catalog.scope import glob
 from pyrsyncbackup_collector.clock import Clock
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _TURN: Final = """
     SELECT hosts.name, modules.name FROM modules JOIN hosts ON hosts.id = host_id
     LEFT JOIN (SELECT module_id, max(id) AS last FROM drills GROUP BY module_id) AS held ON held.module_id = modules.id
     WHERE EXISTS (SELECT 1 FROM snapshots WHERE snapshots.module_id = modules.id)
-      AND hosts.name = ifnull(?, hosts.name) AND modules.name = ifnull(?, modules.name)
+      AND hosts.name GLOB ? AND modules.name GLOB ?
     ORDER BY ifnull(last, 0), hosts.name, modules.name
 """
 
@@ -72,9 +73,12 @@ class Drills:
             return [_drill(*row) for row in raw.execute(_LAST, (host, module))]
 
     def drill_turn(self, host: str | None = None, module: str | None = None) -> list[tuple[str, str]]:
-        """Modules that have snapshots, as (host, module); the one first whose last drill is the longest ago."""
+        """Modules that have snapshots, as (host, module); the one first whose last drill is the longest ago.
+
+        `host` and `module` may have wildcards, None is any.
+        """
         with self._database.reading() as raw:
-            return list(raw.execute(_TURN, (host, module)))
+            return list(raw.execute(_TURN, (glob(host), glob(module))))
 
 
 def _drill(host: str, module: str, *row: Any) -> views.DrillView:

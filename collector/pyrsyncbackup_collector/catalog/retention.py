@@ -7,6 +7,7 @@ from typing import Final
 
 from pyrsyncbackup_collector.catalog.database import Database
 from pyrsyncbackup_collector.catalog.ledger import module_row
+from pyrsyncbackup_collector.catalog.scope import glob
 
 # The row of `meta` that holds what was seen of the clock. It outlives a rebuild.
 CLOCK: Final = "clock"
@@ -14,7 +15,7 @@ CLOCK: Final = "clock"
 _RETAINED: Final = """
     SELECT hosts.name, modules.name, state, last_good, frozen, frozen_why, judged, accepted FROM modules
     JOIN hosts ON hosts.id = host_id
-    WHERE hosts.name = ifnull(?, hosts.name) AND modules.name = ifnull(?, modules.name) ORDER BY 1, 2
+    WHERE hosts.name GLOB ? AND modules.name GLOB ? ORDER BY 1, 2
 """
 # Of the files of one snapshot, those whose content is at the same place no more in a later one.
 _LOST: Final = """
@@ -52,9 +53,9 @@ class Retention:
     _database: Database
 
     def retained(self, host: str | None = None, module: str | None = None) -> list[Retained]:
-        """All modules, or those of a host, or one, by name."""
+        """All modules, or those of a host, or one, by name; both may have wildcards, None is any."""
         with self._database.reading() as raw:
-            return [Retained(*row) for row in raw.execute(_RETAINED, (host, module))]
+            return [Retained(*row) for row in raw.execute(_RETAINED, (glob(host), glob(module)))]
 
     def newest_times(self) -> dict[str, tuple[int, float]]:
         """Sequence number and time of the newest snapshot of each module, by HOST/MODULE."""

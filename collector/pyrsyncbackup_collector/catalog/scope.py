@@ -53,6 +53,11 @@ def matches(host: str, module: str, host_pattern: str | None, module_pattern: st
     )
 
 
+def glob(pattern: str | None) -> str:
+    """A pattern for names as SQLite's GLOB takes it; None is any. No name has a character with a meaning."""
+    return "*" if pattern is None else pattern.replace("[!", "[^")
+
+
 def lay_out(raw: sqlite3.Connection, chosen: Iterable[Place]) -> None:
     """Put places into `temp.places` (id, newest), for queries over just these; a table of the connection."""
     raw.execute("CREATE TEMP TABLE IF NOT EXISTS places (id INTEGER PRIMARY KEY, newest INTEGER NOT NULL)")

@@ -17,7 +17,7 @@ from pyrsyncbackup_collector.catalog.changing import (
     SnapshotChanges,
     grouped,
 )
-from pyrsyncbackup_collector.cli import amounts, fleetwide, screen
+from pyrsyncbackup_collector.cli import amounts, fleetwide, names, screen
 from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.marks import MARKS, WORDS
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOption, exit_codes
@@ -49,14 +49,14 @@ def changes(
     begin = parse_since(since, now)
     if begin > now:
         raise UsageError(f"{since!r} is still to come", "write an age (1d, 12h) or a time that has been")
-    host, _, module = (which or "").partition("/")
+    wanted = names.which(which)
     with place.catalog() as catalog:
-        fleetwide.must_match(place, catalog, host or None, module or None)
-        found = catalog.changes_since(begin, host or None, module or None)
+        fleetwide.must_match(place, catalog, wanted)
+        found = catalog.changes_since(begin, wanted.host, wanted.module)
     if as_json:
         screen.json(_document(begin, found))
         return
-    apart = each or bool(host and not set("*?[").intersection(host))
+    apart = each or bool(wanted.host and not names.is_pattern(wanted.host))
     blocks = [_alone(one) for one in found.snapshots] if apart else grouped(found.snapshots)
     for block in blocks[: fleetwide.bound(limit)]:
         _show(block, paths)

@@ -14,6 +14,7 @@ from pyrsyncbackup_collector.catalog.tables import CHANGING
 from pyrsyncbackup_collector.cli import amounts, fleetwide, screen
 from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.lines import show_lines
+from pyrsyncbackup_collector.cli.names import Which
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.screen import Column
 from pyrsyncbackup_collector.cli.snapshots import stored_path
@@ -52,7 +53,7 @@ def compare(
         raise UsageError(f"{printable(module)!r} is no name of a module", f"write {name}, and the hosts with --hosts")
     place = Workplace.load(config)
     with place.catalog() as catalog, place.store() as store:
-        fleetwide.must_match(place, catalog, hosts, module)
+        fleetwide.must_match(place, catalog, Which(hosts, module))
         wanted = stored_path(path or "")
         if not wanted:
             whole = catalog.compare_module(module, hosts, strict=strict, limit=fleetwide.bound(limit))

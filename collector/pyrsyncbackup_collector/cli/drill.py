@@ -6,11 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pyrsyncbackup_collector.cli import amounts, chore, screen
+from pyrsyncbackup_collector.cli import amounts, chore, fleetwide, names, screen
 from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, PROBLEMS, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.workplace import Workplace
-from pyrsyncbackup_collector.errors import UsageError
 
 # What a validator's outcome means to a person, and its colour.
 _OUTCOMES = {
@@ -35,10 +34,16 @@ def drill(
     """Restore snapshots into a private directory, compare them with their manifests, and try them out.
 
     Mostly the newest complete snapshot of a module is taken, sometimes an older one; of large modules a random part.
-    Where a module names a validator (`nginx -t`) that is installed here it is run in a sandbox.
+    Where a module names a validator (`nginx -t`) that is installed here it is run in a sandbox. HOST and MODULE may
+    have wildcards.
     """
     place = Workplace.load(config)
-    document = chore.do(place, "drill", _options(which))
+    wanted = names.which(which)
+    if wanted.host is not None:
+        with place.catalog() as catalog:
+            fleetwide.must_match(place, catalog, wanted)
+    named = {"host": wanted.host, "module": wanted.module}
+    document = chore.do(place, "drill", {name: value for name, value in named.items() if value is not None})
     if as_json:
         screen.json(document)
     else:
@@ -50,15 +55,6 @@ def drill(
             screen.say("there is no snapshot to restore")
     if document["problems"]:
         raise typer.Exit(PROBLEMS)
-
-
-def _options(which: str | None) -> dict[str, Any]:
-    if which is None:
-        return {}
-    host, slash, module = which.partition("/")
-    if not host or (slash and not module):
-        raise UsageError(f"{which!r} is neither HOST nor HOST/MODULE", "`pyrsyncbackup snapshots` lists what there is")
-    return {"host": host, "module": module} if module else {"host": host}
 
 
 def _show(held: dict[str, Any]) -> None:

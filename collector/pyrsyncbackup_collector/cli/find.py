@@ -11,6 +11,7 @@ from pyrsyncbackup_collector.catalog.finding import Found, FoundPath, Sighting
 from pyrsyncbackup_collector.cli import amounts, fleetwide, screen
 from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.fleetwide import HostsOption, ModulesOption
+from pyrsyncbackup_collector.cli.names import Which
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.screen import Column
 from pyrsyncbackup_collector.cli.workplace import Workplace
@@ -39,7 +40,7 @@ def find(
         raise UsageError("there is nothing to look for: the pattern is empty", "'*' finds every name")
     place = Workplace.load(config)
     with place.catalog() as catalog:
-        fleetwide.must_match(place, catalog, host, module)
+        fleetwide.must_match(place, catalog, Which(host, module))
         found = catalog.find(pattern, host=host, module=module, now=now, limit=fleetwide.bound(limit))
     if as_json:
         screen.json(_document(found))

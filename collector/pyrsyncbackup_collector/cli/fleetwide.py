@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from pyrsyncbackup_collector.cli import amounts, screen
+from pyrsyncbackup_collector.cli import amounts, names, screen
 from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.entry import printable, text_or_bytes
 from pyrsyncbackup_collector.errors import NotFound, UsageError
@@ -22,7 +22,6 @@ NOTHING: Final = 4
 # Digits of a digest that are shown: enough to tell contents apart at a glance.
 _DIGITS: Final = 12
 _NAMED: Final = 2
-_WILD: Final = frozenset("*?[")
 
 HostsOption = Annotated[
     str | None,
@@ -48,25 +47,20 @@ def bound(limit: int) -> int | None:
 def module_named(text: str) -> tuple[str, str]:
     """Split HOST/MODULE; raise UsageError."""
     host, _, module = text.partition("/")
-    if _WILD.intersection(text):
+    if names.is_pattern(text):
         raise UsageError(f"{printable(text)!r} may be many modules", "name one; `compare` and `find` look at many")
     if not host or not module or "/" in module or "@" in module:
         raise UsageError(f"{printable(text)!r} does not name a module of a host", "write HOST/MODULE, as web1/etc")
     return host, module
 
 
-def must_match(place: Workplace, catalog: Catalog, host: str | None, module: str | None) -> None:
+def must_match(place: Workplace, catalog: Catalog, wanted: names.Which) -> None:
     """Raise NotFound where no module with snapshots has such names: silence would be taken for an answer."""
-    if catalog.stored(host, module):
+    if catalog.stored(wanted.host, wanted.module):
         return
-    if host and not _WILD.intersection(host) and not catalog.stored(host):
-        # A host that is configured has no snapshots yet; any other is a slip of the pen.
-        place.fleet.host(host)
-        raise NotFound(
-            f"there is no snapshot of {printable(host)}", f"`pyrsyncbackup pull {printable(host)}` makes one"
-        )
-    names = "/".join(printable(name or "*") for name in (host, module))
-    raise NotFound(f"no module with snapshots matches {names}", "`pyrsyncbackup snapshots` shows all that are there")
+    if catalog.stored() or wanted.host:
+        raise names.no_snapshot(wanted, catalog.stored(), place.host_names)
+    raise NotFound("there are no snapshots yet", "`pyrsyncbackup pull HOST` makes the first")
 
 
 def typed(name: bytes) -> str:
@@ -75,19 +69,19 @@ def typed(name: bytes) -> str:
     return shlex.quote(shown) if shown.encode() == name else "$'" + shown.replace("'", "\\'") + "'"
 
 
-def few(names: Collection[str], *, named: int = _NAMED) -> str:
+def few(given: Collection[str], *, named: int = _NAMED) -> str:
     """`web01`, `web01, web02 and 18 more`."""
-    first = list(names)[:named]
-    left = len(names) - len(first)
+    first = list(given)[:named]
+    left = len(given) - len(first)
     # "and 1 more" says less than the name does.
     if left == 1:
-        return ", ".join(names)
+        return ", ".join(given)
     return ", ".join(first) + (f" and {amounts.number(left)} more" if left else "")
 
 
-def hosts(names: Sequence[str]) -> str:
+def hosts(given: Sequence[str]) -> str:
     """`web01`, or `20 hosts: web01, web02 and 18 more`."""
-    return names[0] if len(names) == 1 else f"{amounts.counted(len(names), 'host')}: {few(names)}"
+    return given[0] if len(given) == 1 else f"{amounts.counted(len(given), 'host')}: {few(given)}"
 
 
 def short(sha256: str) -> str:

@@ -15,6 +15,7 @@ from pyrsyncbackup_collector.catalog.contents import Whereabouts
 from pyrsyncbackup_collector.cli import amounts, fleetwide, screen
 from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.fleetwide import HostsOption, ModulesOption
+from pyrsyncbackup_collector.cli.names import Which
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, PARTIAL, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.config import quantities
@@ -104,7 +105,7 @@ def grep(
     place = Workplace.load(config)
     search = _Search(needle, context, most)
     with place.catalog() as catalog, place.store() as store:
-        fleetwide.must_match(place, catalog, host, module)
+        fleetwide.must_match(place, catalog, Which(host, module))
         with _progress() as progress:
             search.through(catalog.whereabouts(host, module, path, every=every), store.objects, limit, progress)
         places: dict[str, list[Whereabouts]] = defaultdict(list)

@@ -12,6 +12,7 @@ from rich.text import Text
 from pyrsyncbackup_collector.catalog.finding import PathVersion
 from pyrsyncbackup_collector.cli import amounts, fleetwide, screen
 from pyrsyncbackup_collector.cli.app import app
+from pyrsyncbackup_collector.cli.names import Which
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.snapshots import stored_path
 from pyrsyncbackup_collector.cli.workplace import Workplace
@@ -40,7 +41,7 @@ def history(
     host, name = fleetwide.module_named(module)
     wanted = stored_path(path)
     with place.catalog() as catalog:
-        fleetwide.must_match(place, catalog, host, name)
+        fleetwide.must_match(place, catalog, Which(host, name))
         versions = catalog.path_history(host, name, wanted)
         if not versions:
             raise NotFound(

@@ -41,7 +41,13 @@ def list_hosts(as_json: JsonOption = False, config: ConfigOption = NOT_GIVEN) ->
     if not pairs:
         screen.note("no hosts are configured: add one in hosts.d")
         return
-    columns = [Column("HOST"), Column("REACHED BY", fold=True), Column("PINNED"), Column("STATE"), Column("MODULES")]
+    columns = [
+        Column("HOST", fold=True),
+        Column("REACHED BY", fold=True),
+        Column("PINNED"),
+        Column("STATE"),
+        Column("MODULES"),
+    ]
     rows: list[list[screen.Cell]] = [
         [
             host.name,
@@ -152,7 +158,7 @@ def show(name: HostArgument, as_json: JsonOption = False, config: ConfigOption =
     lines: list[list[screen.Cell]] = [
         [each.module, state_text(each.state), amounts.ago(each.last_good, now), each.cause] for each in verdict.modules
     ]
-    screen.table([Column("MODULE"), Column("STATE"), Column("LAST GOOD"), Column("WHY", fold=True)], lines)
+    screen.table([Column("MODULE", fold=True), Column("STATE"), Column("LAST GOOD"), Column("WHY", fold=True)], lines)
 
 
 def _except(patterns: tuple[str, ...]) -> str:

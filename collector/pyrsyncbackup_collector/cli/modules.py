@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pyrsyncbackup_collector.catalog.views import ModuleView
-from pyrsyncbackup_collector.cli import amounts, screen
+from pyrsyncbackup_collector.cli import amounts, names, screen
 from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.screen import Column
@@ -20,17 +20,23 @@ _STYLES = {"ready": screen.GOOD, "invalid": screen.BAD}
 
 @app.command(epilog=exit_codes(4, 10, 11))
 def modules(
-    host: Annotated[str | None, typer.Argument(metavar="HOST", show_default=False)] = None,
+    which: Annotated[str | None, typer.Argument(metavar="HOST[/MODULE]", show_default=False)] = None,
     everything: Annotated[bool, typer.Option("--all", "-a", help="Also those that the host does not have.")] = False,
     as_json: JsonOption = False,
     config: ConfigOption = NOT_GIVEN,
 ) -> None:
-    """List the modules of all hosts or of one, as offered at the last check; `host test` asks the host now."""
+    """List modules as offered at the last check; `host test` asks the host now. HOST and MODULE may have wildcards."""
     place = Workplace.load(config)
-    if host is not None:
-        place.fleet.host(host)
+    wanted = names.which(which)
+    if wanted.host is not None:
+        place.fleet.match(wanted.host)
+    of_host = names.Which(wanted.host)
     with place.catalog() as catalog:
-        found = catalog.modules(host)
+        asked = catalog.modules(None if of_host.is_pattern else wanted.host)
+    known = [module for module in asked if of_host.holds(module.host, module.name)]
+    found = [module for module in known if wanted.holds(module.host, module.name)]
+    if known and not found:
+        raise names.no_module(wanted.host or "*", wanted.module or "*", {module.name for module in known})
     if as_json:
         screen.json({"modules": [_document(module) for module in found]})
         return
@@ -39,7 +45,7 @@ def modules(
         screen.note("nothing is known yet: `pyrsyncbackup pull HOST` or the daemon asks the host")
         return
     now = SystemClock().now()
-    columns = [Column("MODULE"), Column("STATE"), Column("LAST GOOD"), Column("SNAPSHOTS", right=True)]
+    columns = [Column("MODULE", fold=True), Column("STATE"), Column("LAST GOOD"), Column("SNAPSHOTS", right=True)]
     screen.table([*columns, Column("WHAT", fold=True)], [_row(module, now) for module in shown])
     if hidden := len(found) - len(shown):
         screen.note(f"{amounts.counted(hidden, 'module')} not present there: --all shows them too")

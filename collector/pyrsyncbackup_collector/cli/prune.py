@@ -10,14 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
-from pyrsyncbackup_collector.cli import amounts, chore, screen
+from pyrsyncbackup_collector.cli import amounts, chore, fleetwide, names, screen
 from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, PARTIAL, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.screen import Column
 from pyrsyncbackup_collector.cli.targets import stored
 from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.clock import SystemClock
-from pyrsyncbackup_collector.errors import NotFound, UsageError
+from pyrsyncbackup_collector.errors import UsageError
 from pyrsyncbackup_collector.store.reserve import REMOVAL, Reserve
 
 WhichArgument = Annotated[str | None, typer.Argument(metavar="HOST[/MODULE]", show_default=False)]
@@ -34,16 +34,17 @@ def prune(
     """Remove the snapshots that no `keep` rule keeps, of all hosts, one host or one module; say why each goes.
 
     With --dry-run those that stay are shown, too, each with all its reasons. The newest complete snapshot is never
-    removed, nor is a pinned one. Contents that no snapshot needs any more are freed by `gc`.
+    removed, nor is a pinned one. Contents that no snapshot needs any more are freed by `gc`. HOST and MODULE may have
+    wildcards.
     """
     place = Workplace.load(config)
-    host, module = stored(which)
+    wanted = names.which(which)
     if dry_run:
-        document = _planned(place, host, module)
+        document = _planned(place, wanted)
     else:
         Reserve(place.config.store).lend(place.config.catalog.parent, REMOVAL)
-        _known(place, host, module)
-        document = chore.do(place, "prune", {"host": host or "", "module": module or ""})
+        _known(place, wanted)
+        document = chore.do(place, "prune", {"host": wanted.host or "", "module": wanted.module or ""})
     if as_json:
         screen.json(_with_times(document))
     else:
@@ -52,27 +53,25 @@ def prune(
         raise typer.Exit(PARTIAL)
 
 
-def _known(place: Workplace, host: str | None, module: str | None) -> None:
+def _known(place: Workplace, wanted: names.Which) -> None:
     with place.catalog() as catalog:
-        if host is not None and not catalog.snapshots(host, module):
-            raise NotFound(
-                f"there is no snapshot of {host}{f'/{module}' if module else ''}", "`pyrsyncbackup snapshots` shows all"
-            )
+        if wanted.host is not None:
+            fleetwide.must_match(place, catalog, wanted)
 
 
-def _planned(place: Workplace, host: str | None, module: str | None) -> dict[str, Any]:
+def _planned(place: Workplace, wanted: names.Which) -> dict[str, Any]:
     """What prune would do now, as it would say it."""
     from pyrsyncbackup_collector.daemon import clock_guard
     from pyrsyncbackup_collector.daemon.plan import plans
     from pyrsyncbackup_collector.daemon.retention import document
 
     clock = SystemClock()
-    _known(place, host, module)
+    _known(place, wanted)
     with place.store() as store, place.catalog() as catalog:
         catalog.difference(store)
         now, seen = clock_guard.look(clock), clock_guard.load(catalog.clock_seen())
         doubt = clock_guard.doubt(now, seen, catalog.newest_times())
-        found = list(plans(store, catalog, place.config, clock.now(), host, module))
+        found = list(plans(store, catalog, place.config, clock.now(), wanted.host, wanted.module))
     if doubt:
         screen.note(f"note: prune would remove nothing now: {doubt}", screen.DOUBT)
     return {
@@ -176,10 +175,8 @@ def _going(place: Workplace, host: str, module: str | None) -> list[tuple[str, i
             for name, count in counts.items()
             if count or name in unfinished
         ]
-    if not found:
-        raise NotFound(
-            f"there is no snapshot of {host}{f'/{module}' if module else ''}", "`pyrsyncbackup snapshots` shows all"
-        )
+        if not found:
+            raise names.no_snapshot(names.Which(host, module), catalog.stored(), place.host_names)
     return found
 
 

@@ -25,7 +25,7 @@ _MARKS = {"added": "+", "removed": "-", "type": "!", "content": "M", "metadata":
 
 @app.command(epilog=exit_codes(4, 5, 6, 7, 8, 9, 10, 11, PARTIAL, 130))
 def pull(
-    which: Annotated[list[str], typer.Argument(metavar="HOST[/MODULE]", help="HOST may be a pattern: 'web*'.")],
+    which: Annotated[list[str], typer.Argument(metavar="HOST[/MODULE]", help="Both may be patterns: 'web*/nginx'.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="List what would be transferred.")] = False,
     as_json: JsonOption = False,
     config: ConfigOption = NOT_GIVEN,
@@ -36,7 +36,7 @@ def pull(
     module. Where several pulls failed in different ways the exit code is 1.
     """
     place = Workplace.load(config)
-    wanted = targets.parse(place.fleet, which)
+    wanted = targets.parse(place.fleet, which, place.offered_modules)
     if dry_run:
         raise typer.Exit(_plan(place, wanted, as_json=as_json))
     results: list[Result] = []

@@ -72,6 +72,7 @@ def lines(result: Result, width: int, room: int) -> list[Text]:
     head = Text.assemble(screen.text(f"{result.name:<{width}}", screen.TITLE), "  ", outcome)
     if result.snapshot:
         head.append(f"  {result.snapshot}")
+    head.rstrip()
     told = [head]
     if result.run is not None and result.failure is None:
         done = screen.text(f"  {_done(result.run)}", screen.QUIET)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from pyrsyncbackup_collector import config as configuration
-from pyrsyncbackup_collector.cli import amounts, chore, screen
+from pyrsyncbackup_collector.cli import amounts, chore, fleetwide, names, screen
 from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.prune import WhichArgument, show_frozen
@@ -20,7 +20,7 @@ from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.config import Policy, quantities
 from pyrsyncbackup_collector.config.model import Keep
-from pyrsyncbackup_collector.errors import NotFound, UsageError
+from pyrsyncbackup_collector.errors import UsageError
 from pyrsyncbackup_collector.store.snapshot import Snapshot
 
 # Of a pin, in characters: a line of the log, and of each table that shows it.
@@ -57,9 +57,7 @@ def show(which: WhichArgument = None, as_json: JsonOption = False, config: Confi
 
 def _show(which: str | None, *, as_json: bool, config: Any) -> None:
     place = Workplace.load(config)
-    found = _found(place, *stored(which))
-    if which and not found:
-        raise NotFound(f"nothing is known of {which}", "`pyrsyncbackup retention` shows all")
+    found = _found(place, names.which(which))
     doubt = _clock_doubt(place)
     if as_json:
         screen.json({"clock": doubt or None, "modules": [_document(each) for each in found]})
@@ -96,8 +94,10 @@ def words(keep: Keep) -> str:
     return ", ".join(parts) or "no rule: everything is kept"
 
 
-def _found(place: Workplace, host: str | None, module: str | None) -> list[_Kept]:
+def _found(place: Workplace, wanted: names.Which) -> list[_Kept]:
     with place.store() as store, place.catalog() as catalog:
+        if wanted.host is not None:
+            fleetwide.must_match(place, catalog, wanted)
         return [
             _Kept(
                 f"{known.host}/{known.module}",
@@ -107,7 +107,7 @@ def _found(place: Workplace, host: str | None, module: str | None) -> list[_Kept
                 known.frozen,
                 known.why,
             )
-            for known in catalog.retained(host, module)
+            for known in catalog.retained(wanted.host, wanted.module)
             if (snapshots := catalog.snapshots(known.host, known.module))
         ]
 
@@ -149,6 +149,9 @@ def resume(
     if clock is (which is not None) or (which is not None and module is None):
         raise UsageError("retention of what?", "name HOST/MODULE, or say --clock")
     options = {"clock": True} if clock else {"host": host, "module": module}
+    if host is not None:
+        with place.catalog() as catalog:
+            fleetwide.must_match(place, catalog, names.Which(host, module))
     document = chore.do(place, "resume", options)
     what = "the clock" if clock else f"{host}/{module}"
     if not document["resumed"]:

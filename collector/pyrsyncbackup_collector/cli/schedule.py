@@ -13,7 +13,7 @@ import typer
 
 from pyrsyncbackup_collector import config as configuration
 from pyrsyncbackup_collector.catalog.views import HostView, ModuleView
-from pyrsyncbackup_collector.cli import amounts, screen
+from pyrsyncbackup_collector.cli import amounts, names, screen
 from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.screen import Column
@@ -24,7 +24,6 @@ from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.config import Policy
 from pyrsyncbackup_collector.config.calendar import Calendar
 from pyrsyncbackup_collector.config.zones import zone_of
-from pyrsyncbackup_collector.errors import NotFound
 from pyrsyncbackup_collector.fleet.hosts import Host
 from pyrsyncbackup_collector.schedule.forecast import Forecast, Why, following, forecast
 
@@ -61,7 +60,11 @@ def schedule(
     """
     place = Workplace.load(config)
     now = SystemClock().now()
-    wanted = parse(place.fleet, targets) if targets else [Target(h, ()) for h in place.fleet.hosts if h.enabled]
+    wanted = (
+        parse(place.fleet, targets, place.offered_modules)
+        if targets
+        else [Target(h, ()) for h in place.fleet.hosts if h.enabled]
+    )
     with place.catalog() as catalog:
         known = catalog.fleet()
     rows = _rows(place, wanted, known.hosts, known.modules, number, now)
@@ -91,9 +94,7 @@ def _rows(
         own = [one for one in of_host if one.state == "ready"]
         missing = set(target.modules) - {one.name for one in own}
         if missing:
-            raise NotFound(
-                f"{target.host.name} has no module {min(missing)}", f"`pyrsyncbackup modules {target.host.name} --all`"
-            )
+            raise names.no_module(target.host.name, min(missing), [one.name for one in own])
         for module in own:
             if not target.modules or module.name in target.modules:
                 found.append(_row(place, target.host, by_name.get(module.host), module, number, now))
@@ -114,7 +115,7 @@ def _row(place: Workplace, host: Host, whole: HostView | None, module: ModuleVie
 
 
 def _show(rows: Sequence[_Row], now: float) -> None:
-    columns = [Column("MODULE"), Column("NEXT PULL"), Column("IN", right=True), Column("WHY", fold=True)]
+    columns = [Column("MODULE", fold=True), Column("NEXT PULL"), Column("IN", right=True), Column("WHY", fold=True)]
     cells: list[list[screen.Cell]] = []
     for row in rows:
         for place, one in enumerate(row.found):

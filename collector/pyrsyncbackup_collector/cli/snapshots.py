@@ -16,7 +16,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from pyrsyncbackup_collector.cli import amounts, screen
+from pyrsyncbackup_collector.cli import amounts, names, screen
 from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.options import (
     NOT_GIVEN,
@@ -56,7 +56,7 @@ def snapshots(
     identity: IdentityOption = None,
     config: ConfigOption = NOT_GIVEN,
 ) -> None:
-    """List snapshots, of all hosts, one host or one module; the newest last."""
+    """List snapshots, of all hosts, one host or one module; the newest last. HOST and MODULE may have wildcards."""
     place = Workplace.reading(config, copy, identity)
     found, pins = _wanted(place, which)
     if as_json:
@@ -94,14 +94,11 @@ def _frozen(place: Workplace) -> dict[str, str]:
 
 def _wanted(place: Workplace, which: str | None) -> tuple[list[Snapshot], dict[tuple[str, str, int], str]]:
     """Snapshots, and which of them are pinned why."""
-    host, _, module = (which or "").partition("/")
+    wanted = names.which(which)
     with place.store() as store:
-        known = [each for each in store.modules() if host in ("", each[0]) and module in ("", each[1])]
-        if which and not known:
-            if module:
-                raise NotFound(f"there is no snapshot of {printable(which)}", "`pyrsyncbackup snapshots` shows all")
-            # A host that is configured has none yet; any other is a mistake.
-            place.fleet.host(host)
+        there = list(store.modules())
+        names.must_be_there(wanted, there, place.host_names)
+        known = [each for each in there if wanted.holds(*each)]
         found = [snapshot for each in known for snapshot in store.snapshots(*each)]
         pins = {(*each, number): why for each in known for number, why in store.pins(*each).items()}
         return found, pins

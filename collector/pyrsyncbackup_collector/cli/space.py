@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from pyrsyncbackup_collector.cli import amounts, screen
+from pyrsyncbackup_collector.cli import amounts, names, screen
 from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.screen import Column
 from pyrsyncbackup_collector.cli.workplace import Workplace
-from pyrsyncbackup_collector.entry import printable
-from pyrsyncbackup_collector.errors import NotFound
 
 if TYPE_CHECKING:
     from pyrsyncbackup_collector.catalog.views import ModuleSpace, SnapshotSpace, StoreSpace, Taken
@@ -33,28 +31,28 @@ def space(
 ) -> None:
     """Show what hosts take in the store; with HOST its modules, with HOST/MODULE its snapshots.
 
+    HOST and MODULE may have wildcards: then each module that matches is a line.
+
     SIZE is that of plain copies of all snapshots, STORED what lies in the store for them (compressed, each content
     once), UNIQUE what would be free without them, SHARED what others need too.
     """
     place = Workplace.load(config)
-    host, _, module = (which or "").partition("/")
+    wanted = names.which(which)
     with place.store(), place.catalog() as catalog:
-        if module:
-            found = catalog.snapshot_space(host, module)
-            if not found:
-                raise NotFound(
-                    f"there is no snapshot of {printable(which or '')}", "`pyrsyncbackup snapshots` shows all"
-                )
-            _show_snapshots(f"{host}/{module}", found, as_json=as_json)
+        if wanted.host is not None and not catalog.stored(wanted.host, wanted.module):
+            raise names.no_snapshot(wanted, catalog.stored(), place.host_names)
+        if wanted.host and wanted.module and not wanted.is_pattern:
+            found = catalog.snapshot_space(wanted.host, wanted.module)
+            _show_snapshots(str(wanted), found, as_json=as_json)
             return
         taken = catalog.store_space()
         there, floor = place.room()
-    if host:
-        modules = [each for each in taken.modules if each.host == host]
-        if not modules:
-            place.fleet.host(host)
-            raise NotFound(f"there is no snapshot of {printable(host)}", f"`pyrsyncbackup pull {host}` makes the first")
-        _show_modules(host, modules, taken.hosts[host], as_json=as_json)
+    modules = [each for each in taken.modules if wanted.holds(each.host, each.module)]
+    if wanted.is_pattern:
+        _show_many(modules, taken, as_json=as_json)
+        return
+    if wanted.host:
+        _show_modules(wanted.host, modules, taken.hosts[wanted.host], as_json=as_json)
         return
     if as_json:
         screen.json(_store_document(taken, there, floor))
@@ -104,6 +102,16 @@ def _show_modules(host: str, modules: Sequence[ModuleSpace], whole: Taken, *, as
     sums = (sum(each.snapshots for each in modules), sum(each.size for each in modules))
     rows.append([screen.text("all together", screen.TITLE), *_cells(*sums, whole)])
     screen.table([Column("MODULE", fold=True), Column("SNAPSHOTS", right=True), *_SIZES, _SHARED], rows, title=host)
+
+
+def _show_many(modules: Sequence[ModuleSpace], whole: StoreSpace, *, as_json: bool) -> None:
+    """Those of a pattern. No sum: what they share with each other, and with others, is not apart."""
+    if as_json:
+        hosts = [{"host": host, **_taken(whole.hosts[host])} for host in sorted({each.host for each in modules})]
+        screen.json({"hosts": hosts, "modules": [_module(each) for each in modules]})
+        return
+    rows = [[f"{each.host}/{each.module}", *_cells(each.snapshots, each.size, each.taken)] for each in modules]
+    screen.table([Column("MODULE", fold=True), Column("SNAPSHOTS", right=True), *_SIZES, _SHARED], rows)
 
 
 def _show_snapshots(name: str, found: Sequence[SnapshotSpace], *, as_json: bool) -> None:

@@ -110,7 +110,13 @@ def _show_problems(problems: Sequence[Verdict | Behind], now: float) -> None:
 
 
 def _show_hosts(hosts: Sequence[HostVerdict], now: float) -> None:
-    columns = [Column("HOST"), Column("STATE"), Column("MODULES", fold=True), Column("CHECKED"), Column("LAST PULL")]
+    columns = [
+        Column("HOST", fold=True),
+        Column("STATE"),
+        Column("MODULES", fold=True),
+        Column("CHECKED"),
+        Column("LAST PULL"),
+    ]
     if hosts:
         screen.table(columns, [_row(host, now) for host in hosts])
         screen.say()

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from pyrsyncbackup_collector.cli import amounts, chore, screen
+from pyrsyncbackup_collector.cli import amounts, chore, names, screen
 from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.options import (
     DAMAGE,
@@ -29,7 +29,6 @@ from pyrsyncbackup_collector.entry import printable
 from pyrsyncbackup_collector.errors import BackupError, Cancelled, CatalogError, NotFound, UsageError
 from pyrsyncbackup_collector.store import reference
 from pyrsyncbackup_collector.store.findings import OBJECT, Finding, Verified
-from pyrsyncbackup_collector.store.snapshot import Snapshot
 from pyrsyncbackup_collector.store.store import Store
 from pyrsyncbackup_collector.store.verify import Scope, damaged_objects
 from pyrsyncbackup_collector.store.verify import verify as verify_store
@@ -39,7 +38,6 @@ SHOWN = 100
 SHOWN_SNAPSHOTS = 5
 
 _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 def _sample(text: str) -> float:
@@ -54,7 +52,9 @@ def _sample(text: str) -> float:
 def verify(
     ref: Annotated[
         str | None,
-        typer.Argument(metavar="REF", help="HOST, HOST/MODULE or HOST/MODULE@WHEN; else all.", show_default=False),
+        typer.Argument(
+            metavar="REF", help="HOST[/MODULE], also with wildcards, or HOST/MODULE@WHEN; else all.", show_default=False
+        ),
     ] = None,
     sample: Annotated[
         str, typer.Option("--sample", metavar="5%", help="Read that share of the objects, picked at random.")
@@ -106,24 +106,28 @@ def _scope(place: Workplace, store: Store, ref: str | None) -> Scope:
     if ref is None:
         return Scope()
     if "@" not in ref:
-        host, slash, module = ref.partition("/")
-        if not all(_NAME.fullmatch(part) for part in ([host, module] if slash else [host])):
-            raise UsageError(f"{printable(ref)!r} names nothing", "write HOST, HOST/MODULE or HOST/MODULE@WHEN")
-        scope = Scope(host, module)
-        if not any(scope.holds(*each) for each in store.modules()):
-            place.fleet.host(host)
-            if module:
-                raise NotFound(f"there is no snapshot of {ref}", "`pyrsyncbackup snapshots` shows all")
-        return scope
+        return _all_of(place, store, names.which(ref))
     wanted = reference.parse(ref)
     known = store.snapshots(wanted.host, wanted.module)
     if not known:
-        place.fleet.host(wanted.host)
+        those = names.Which(wanted.host, wanted.module)
+        raise names.no_snapshot(those, list(store.modules()), place.host_names)
     try:
         chosen = reference.resolve(wanted, known, SystemClock().now())
     except NotFound as error:
         raise _pruned(store, wanted) or error from None
     return Scope(wanted.host, wanted.module, chosen.sequence)
+
+
+def _all_of(place: Workplace, store: Store, wanted: names.Which) -> Scope:
+    scope = Scope(wanted.host or "", wanted.module or "")
+    there = list(store.modules())
+    if any(scope.holds(*each) for each in there) or (place.source is None and _known(place, scope)):
+        return scope
+    # Of a configured host without snapshots nothing is wrong.
+    if wanted.module is None and wanted.host in place.host_names:
+        return scope
+    raise names.no_snapshot(wanted, there, place.host_names)
 
 
 def _pruned(store: Store, wanted: reference.Reference) -> NotFound | None:
@@ -147,7 +151,8 @@ def _known(place: Workplace, scope: Scope) -> dict[tuple[str, str], dict[int, tu
     """What the catalog knows of the snapshots; None where it cannot be used, which is said."""
     try:
         with place.catalog() as catalog:
-            rows: list[Snapshot] = catalog.snapshots(scope.host or None, scope.module or None)
+            asked = [None if names.is_pattern(name) else name or None for name in (scope.host, scope.module)]
+            rows = [one for one in catalog.snapshots(*asked) if scope.holds(one.host, one.module)]
     except CatalogError as error:
         screen.note(f"note: logs are not compared with the catalog: {error.cause}", screen.DOUBT)
         return None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pyrsyncbackup_collector import config as configuration
 from pyrsyncbackup_collector.cli import amounts
+from pyrsyncbackup_collector.cli.names import Which, no_snapshot
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.config import Config, CopyConfig, Policy
 from pyrsyncbackup_collector.errors import (
@@ -247,15 +248,17 @@ class Workplace:
         wanted = reference.parse(text)
         with self.store(only=f"{wanted.host}/{wanted.module}") as store:
             known = store.snapshots(wanted.host, wanted.module)
-            if not known and self.source is not None:
-                raise NotFound(f"the copy has no snapshot of {wanted.host}/{wanted.module}", "`snapshots` shows all")
             if not known:
-                # A host that was removed keeps its snapshots; one with neither is a slip of the pen.
-                self.fleet.host(wanted.host)
+                raise no_snapshot(Which(wanted.host, wanted.module), list(store.modules()), self.host_names)
             snapshot = reference.resolve(wanted, known, SystemClock().now())
             _must_be_readable(snapshot, known)
             with store.reading(snapshot):
                 yield store, snapshot
+
+    @property
+    def host_names(self) -> list[str]:
+        """The names of the configured hosts."""
+        return [host.name for host in self.fleet.hosts]
 
     def offered(self) -> list[PeerView]:
         """The hosts that relays of this fleet offered at their last check and that nobody configured."""
@@ -263,6 +266,13 @@ class Workplace:
             peers = catalog.peers()
         names = {host.name for host in self.fleet.hosts}
         return [peer for peer in peers if peer.relay in names and not self.fleet.behind(peer.relay, peer.name)]
+
+    def offered_modules(self) -> list[tuple[str, str]]:
+        """What the configured hosts offered at their last check and is ready, as (host, module)."""
+        with self.catalog() as catalog:
+            known = [(one.host, one.name) for one in catalog.modules() if one.state == "ready"]
+        configured = set(self.host_names)
+        return [each for each in known if each[0] in configured]
 
     def known_or_offered(self, name: str) -> None:
         """Raise NotFound for a name that neither the configuration nor any relay knows."""

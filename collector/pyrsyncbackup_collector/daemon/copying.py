@@ -27,7 +27,15 @@ from pyrsyncbackup_collector.daemon.chore import Work
 from pyrsyncbackup_collector.daemon.plan import known_until, zone
 from pyrsyncbackup_collector.daemon.retention import check_clock
 from pyrsyncbackup_collector.daemon.work import internal
-from pyrsyncbackup_collector.errors import BackupError, Cancelled, ClockDoubtful, NotFound, StoreError, UsageError
+from pyrsyncbackup_collector.errors import (
+    BackupError,
+    Cancelled,
+    ClockDoubtful,
+    NotFound,
+    StoreError,
+    UsageError,
+    did_you_mean,
+)
 from pyrsyncbackup_collector.schedule import rota
 from pyrsyncbackup_collector.store.retention import Candidate, decide
 from pyrsyncbackup_collector.store.snapshot import COMPLETE, PARTIAL
@@ -152,8 +160,9 @@ def named(config: Config, name: str) -> CopyConfig:
     """The copy of that name; NotFound names those that there are."""
     found = config.copy(name)
     if found is None:
-        names = ", ".join(copy.name for copy in config.copies) or "none"
-        raise NotFound(f"no second copy is called {name}", f"configured: {names}")
+        names = [copy.name for copy in config.copies]
+        hint = did_you_mean(name, names, f"configured: {', '.join(names) or 'none'}")
+        raise NotFound(f"no second copy is called {name}", hint)
     return found
 
 

@@ -20,7 +20,15 @@ from pyrsyncbackup_collector.catalog.journal import PULL
 from pyrsyncbackup_collector.daemon.work import Ended
 from pyrsyncbackup_collector.discovery import Discovery
 from pyrsyncbackup_collector.entry import printable
-from pyrsyncbackup_collector.errors import BackupError, Cancelled, CatalogError, ModuleNotReady, ModuleUnknown, NotFound
+from pyrsyncbackup_collector.errors import (
+    BackupError,
+    Cancelled,
+    CatalogError,
+    ModuleNotReady,
+    ModuleUnknown,
+    NotFound,
+    did_you_mean,
+)
 from pyrsyncbackup_collector.fleet import Fleet
 from pyrsyncbackup_collector.transport.offer import ModuleState
 
@@ -235,8 +243,10 @@ def not_there(host: str, module: str, discovery: Discovery) -> BackupError:
     """Why a module that was asked for cannot be pulled: unknown, absent or invalid."""
     offer = discovery.offer(module)
     if offer is None:
-        names = ", ".join(offer.name for offer in discovery.ready) or "none"
-        return ModuleUnknown(f"{host} has no module {module}", f"it has {names}")
+        names = [offer.name for offer in discovery.ready]
+        near = did_you_mean(module, names)
+        has = f"it has {', '.join(names) or 'none'}"
+        return ModuleUnknown(f"{host} has no module {module}", f"{near} {has}" if near else has)
     if offer.state is ModuleState.INVALID:
         return ModuleNotReady(f"{host}/{module} is invalid: {offer.reason}", "correct its definition on the host")
     return ModuleNotReady(f"{host}/{module} is absent: {offer.reason}", f"`pyrsyncbackup modules {host}` shows more")

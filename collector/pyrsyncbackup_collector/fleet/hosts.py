@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -11,7 +10,7 @@ from typing import Literal
 
 from pyrsyncbackup_collector.config.model import Config, HostConfig
 from pyrsyncbackup_collector.entry import printable
-from pyrsyncbackup_collector.errors import NotFound
+from pyrsyncbackup_collector.errors import NotFound, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +109,7 @@ class Fleet:
         names = [host.name for host in self.hosts]
         if not names:
             return "no hosts are configured: add one in hosts.d"
-        near = difflib.get_close_matches(name, names, n=3)
-        return f"did you mean {' or '.join(near)}?" if near else "`pyrsyncbackup host list` shows all"
+        return did_you_mean(name, names, "`pyrsyncbackup host list` shows all")
 
 
 def link_hops(host: Host) -> int:
@@ -131,6 +129,14 @@ def way(host: Host, relay: Host | None = None) -> tuple[str, ...]:
     if host.via:
         return (*way(relay or host.via[0]), host.name)
     return (host.name,) if host.transport == "direct" else _links(host)
+
+
+def ways(host: Host) -> frozenset[str]:
+    """The names of all hosts that any way to `host` leads through, and its own."""
+    found = {host.name}
+    for other in (*host.via, *([host.ssh.jump] if host.ssh.jump and not host.via else [])):
+        found |= ways(other)
+    return frozenset(found)
 
 
 def _links(host: Host) -> tuple[str, ...]:

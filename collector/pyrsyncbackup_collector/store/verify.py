@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Final
 
 from pyrsyncbackup_collector.entry import Entry, printable
@@ -44,7 +45,10 @@ Watch = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What to verify: everything, a host, a module, or the snapshot with that sequence number."""
+    """What to verify: everything, a host, a module, or the snapshot with that sequence number.
+
+    Names of hosts and modules may have wildcards, "" is any.
+    """
 
     host: str = ""
     module: str = ""
@@ -57,7 +61,7 @@ class Scope:
 
     def holds(self, host: str, module: str) -> bool:
         """Whether it includes that module."""
-        return self.host in ("", host) and self.module in ("", module)
+        return fnmatchcase(host, self.host or "*") and fnmatchcase(module, self.module or "*")
 
 
 def verify(

@@ -34,6 +34,16 @@ def test_targets_are_hosts_once_each_with_what_was_named():
     assert [each.modules for each in targets.parse(FLEET, ["web1/nginx", "web1"])] == [()]
 
 
+def test_of_what_a_pattern_matches_only_that_is_meant_which_is_not_left_out():
+    names = [[each.host.name for each in targets.parse(FLEET, [word])] for word in ("*", "web*/secret")]
+    assert names == [["web1", "web2"], ["web1"]]
+    offered = [("web1", "etc"), ("web1", "nginx"), ("web2", "nginx"), ("web2", "secret"), ("off", "nginx")]
+    found = targets.parse(FLEET, ["*/[ns]*"], lambda: offered)
+    assert [(each.host.name, each.modules) for each in found] == [("web1", ("nginx",)), ("web2", ("nginx",))]
+    with pytest.raises(BackupError, match="off is disabled"):
+        targets.parse(FLEET, ["of*"])
+
+
 @pytest.mark.parametrize(
     ("word", "error"),
     [
@@ -82,7 +92,7 @@ def test_what_travelled_is_told_where_a_large_file_changed_a_little():
 
 def test_a_failed_result_has_cause_and_next_step_with_nothing_that_moves_the_cursor():
     lines = [line.plain for line in pull_result.lines(failed("HookFailed", "said \x1b[2J", "look\n"), 10, 80)]
-    assert lines == ["web1/nginx  failed   ", "  said \\x1b[2J", "  next: look\\n"]
+    assert lines == ["web1/nginx  failed", "  said \\x1b[2J", "  next: look\\n"]
 
 
 def test_the_first_problems_are_listed_and_the_others_counted():

@@ -220,17 +220,18 @@ def test_what_stays_of_a_forgotten_host_elsewhere_is_told(say: Say, tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "code", "cause"),
     [
-        (("prune", "nobody"), 4, "there is no snapshot of nobody"),
-        (("prune", "nobody", "--dry-run"), 4, "there is no snapshot of nobody"),
+        (("prune", "nobody"), 4, "no host is called nobody"),
+        (("prune", "nobody", "--dry-run"), 4, "no host is called nobody"),
         (("prune", "web1/none"), 4, "there is no snapshot of web1/none"),
         (("prune", "../x"), 2, "'../x' does not name a host or a module"),
         (("prune", "web1/"), 2, "'web1/' does not name a host or a module"),
-        (("forget", "nobody", "--yes"), 4, "there is no snapshot of nobody"),
+        (("forget", "nobody", "--yes"), 4, "no host is called nobody"),
+        (("forget", "web*", "--yes"), 2, "'web*' does not name a host or a module"),
         (("retention", "resume"), 2, "retention of what?"),
         (("retention", "resume", "web1"), 2, "retention of what?"),
         (("retention", "resume", "web1/etc", "--clock"), 2, "retention of what?"),
-        (("retention", "resume", "web1/none"), 4, "there is no module web1/none"),
-        (("retention", "show", "nobody"), 4, "nothing is known of nobody"),
+        (("retention", "resume", "web1/none"), 4, "there is no snapshot of web1/none"),
+        (("retention", "show", "nobody"), 4, "no host is called nobody"),
         (("pin", "web1/etc@99"), 4, "web1/etc has no snapshot"),
     ],
 )
@@ -240,6 +241,27 @@ def test_what_cannot_be_meant_is_refused_in_one_line(say: Say, words: tuple[str,
     assert err.startswith(f"error: {cause}")
     assert "\n  next: " in err
     assert "Traceback" not in err
+
+
+def test_patterns_are_taken_wherever_something_is_looked_at_or_pruned(say: Say) -> None:
+    def modules(*words: str) -> list[str]:
+        document = answer(say(*words, "--json"))
+        found = document.get("snapshots") or document.get("modules")
+        return sorted({f"{each['host']}/{each['module']}" for each in found})
+
+    assert modules("snapshots", "*/etc") == ["old9/etc", "web1/etc"]
+    assert modules("snapshots", "web*/ng*") == ["web1/nginx"]
+    assert modules("space", "*/e*") == ["old9/etc", "web1/etc"]
+    assert modules("prune", "*9", "--dry-run") == ["old9/etc"]
+    assert modules("prune", "[!w]*/etc", "--dry-run") == ["old9/etc"]
+    assert [each["module"] for each in answer(say("retention", "show", "web*", "--json"))["modules"]] == [
+        *("web1/etc", "web1/nginx")
+    ]
+    assert answer(say("verify", "*/etc", "--json"))["manifests"] == 9
+    assert {each["host"] for each in answer(say("drill", "*/etc", "--json"))["drills"]} == {"old9", "web1"}
+    assert "web1/etc   " in say("space", "web*/*")[1]
+    assert answer(say("prune", "old*", "--json"))["removed"] == 1
+    assert left(say, "web1/etc") == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_missing_manifest_stops_no_prune_and_is_in_status_until_a_rule_removes_it(say: Say, tmp_path: Path) -> None:

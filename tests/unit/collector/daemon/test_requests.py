@@ -151,7 +151,7 @@ def test_a_request_for_a_host_waits_for_all_its_ready_modules(desks: Desks) -> N
             "www",
             ("BackupError", "web1/www is left out by the host's definition", "see its modules.include and exclude"),
         ),
-        ("web1", "etcc", ("ModuleUnknown", "web1 has no module etcc", "it has etc, nginx")),
+        ("web1", "etcc", ("ModuleUnknown", "web1 has no module etcc", "did you mean etc? it has etc, nginx")),
         (
             "web1",
             "mysql",
