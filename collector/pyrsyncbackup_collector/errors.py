@@ -20,7 +20,7 @@ BackupError                 exit 1
 │   └── ConnectionLost          an open connection ended or went silent
 │       └── AnswerOverdue           an agent did not answer within the limit
 ├── ModuleError             6
-│   ├── ModuleUnknown           the agent has no such module
+│   ├── ModuleUnknown       4   the agent has no such module
 │   ├── ModuleNotReady          absent or invalid there
 │   ├── ModuleBusy              another lease holds it (retryable)
 │   └── HookFailed              a `before` hook failed there
@@ -222,7 +222,9 @@ class ModuleError(BackupError):
 
 
 class ModuleUnknown(ModuleError):
-    """The agent has no module of that name."""
+    """The agent has no module of that name: as for a host or a snapshot that is not there."""
+
+    exit_code = 4
 
 
 class ModuleNotReady(ModuleError):
