@@ -114,6 +114,26 @@ def test_each_refusal_on_the_way_to_trust_says_the_command_that_helps(world):
     assert again.returncode == 0, again.stderr
 
 
+def test_after_new_keys_were_trusted_the_daemon_checks_at_once(world):
+    world.make_trust()
+    world.config.write_text(world.config.read_text() + '\n[[rule]]\ncheck = "1s"\n')
+    world.start_daemon()
+    until(lambda: world.ask("snapshots")["snapshots"], 60, "the daemon's first pull")
+    world.sshd.new_host_keys()
+    world.sshd.restart()
+    # A connection that was cut comes again by itself, in half a minute.
+    changed = "HAS CHANGED"
+    (problem,) = until(
+        lambda: [each for each in world.problems() if changed in each["cause"]], 180, "the daemon to meet the new key"
+    )
+    trusted = world.command("host", "trust", "web1", "--replace", "--ssh-fingerprint", world.sshd.fingerprint)
+    assert trusted.returncode == 0, trusted.stderr
+    assert "the daemon checks it now" in trusted.stderr
+    until(lambda: not world.problems(), 60, "the daemon to check again")
+    # By itself it would have come then.
+    assert world.ask("status")["hosts"][0]["checked"] < problem["next_try"]
+
+
 def test_a_dry_run_lists_and_changes_nothing(world):
     world.make_trust()
     plan = world.run("pull", "web1", "--dry-run")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pyrsyncbackup_collector.cli import screen
+from pyrsyncbackup_collector.cli import amounts, screen
 from pyrsyncbackup_collector.cli.hosts import HostArgument, host_app
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, exit_codes
+from pyrsyncbackup_collector.cli.status import is_alive
 from pyrsyncbackup_collector.cli.workplace import Workplace
+from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.errors import (
     AgentKeyChanged,
     AgentKeyUnknown,
@@ -19,7 +22,7 @@ from pyrsyncbackup_collector.errors import (
     HostKeyUnknown,
     UsageError,
 )
-from pyrsyncbackup_collector.fleet.hosts import Host
+from pyrsyncbackup_collector.fleet.hosts import Host, ways
 
 if TYPE_CHECKING:
     from pyrsyncbackup_collector.transport.connections import Connections, Inspection
@@ -53,8 +56,21 @@ def trust(
             shown = connections.inspect(host)
         if not host.enabled and shown.agent_certificate is None and not fingerprint:
             screen.facts([("agent", "none answers, none is needed: the host is a way for others (enabled = false)")])
-            return
-        trust_agent(connections, host, shown, consent, fingerprint)
+        else:
+            trust_agent(connections, host, shown, consent, fingerprint)
+    _check_soon(place, host)
+
+
+def _check_soon(place: Workplace, host: Host) -> None:
+    """Let a daemon check the host and those reached through it at once: after failures it would wait for long."""
+    behind = [each.name for each in place.fleet.hosts if each.enabled and host.name in ways(each)]
+    # No store or catalog, no daemon: trust does not depend on them.
+    with contextlib.suppress(BackupError), place.catalog() as catalog:
+        if behind and is_alive(catalog.daemon(), SystemClock().now()):
+            for name in behind:
+                catalog.request(name, kind="check")
+            others = f" and {amounts.counted(len(behind) - 1, 'host')} behind it" if len(behind) > 1 else ""
+            screen.note(f"the daemon checks it{others} now")
 
 
 # What prints the same fingerprint on the host.

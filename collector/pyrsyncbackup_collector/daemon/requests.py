@@ -1,4 +1,4 @@
-"""Pulls that commands ask of the daemon, followed from the row in the catalog to its result.
+"""Pulls and checks that commands ask of the daemon, followed from the row in the catalog to its result.
 
 `pyrsyncbackup pull` writes a request; the loop finds it here, has the board do what is asked, and writes the result:
 
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from pyrsyncbackup_collector.catalog.journal import PULL
+from pyrsyncbackup_collector.catalog.journal import CHECK, PULL
 from pyrsyncbackup_collector.daemon.work import Ended
 from pyrsyncbackup_collector.discovery import Discovery
 from pyrsyncbackup_collector.entry import printable
@@ -119,6 +119,8 @@ class Desk:
         with self._lock:
             self._write_results()
             for row in self._rows.requests():
+                if row.kind == CHECK:
+                    found |= self._check_soon(row)
                 if row.kind != PULL:
                     continue
                 if row.id in self._open:
@@ -144,6 +146,14 @@ class Desk:
                     else:
                         self._board.request_pull(host, offer.name)
                 self._finish_if_complete(request)
+
+    def _check_soon(self, row: Row) -> bool:
+        """What kept a host from being reached was mended: its next check waits for nothing, and nobody for it."""
+        if row.cancelled is not None or not self._rows.request_take(row.id):
+            return False
+        self._board.request_check(row.host)
+        self._rows.request_done(row.id, {})
+        return True
 
     def check_failed(self, host: str, error: BackupError) -> None:
         """A host did not answer: so the requests that wait for its modules fail."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pyrsyncbackup_collector import logs
-from pyrsyncbackup_collector.catalog.journal import CANCELLED, FAILED, PULL
+from pyrsyncbackup_collector.catalog.journal import CANCELLED, CHECK, FAILED, PULL
 from pyrsyncbackup_collector.config import Config
 from pyrsyncbackup_collector.config.calendar import Calendar
 from pyrsyncbackup_collector.config.spans import Hours
@@ -54,7 +54,7 @@ class Upkeep:
         """Begin what was asked for or is due, stop what was withdrawn. Raises CatalogError."""
         self._write_answers()
         for row in self._parts.catalog.requests():
-            if row.kind == PULL:
+            if row.kind in (CHECK, PULL):
                 continue
             if row.cancelled is not None:
                 self._withdraw(row.id)

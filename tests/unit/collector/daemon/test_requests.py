@@ -74,6 +74,17 @@ def desks(catalog: Catalog) -> Desks:
     return Desks(catalog)
 
 
+def test_a_check_that_was_asked_for_comes_at_once_and_nobody_waits_for_it(desks: Desks) -> None:
+    number = desks.catalog.request("web1", kind="check")
+    assert desks.desk.poll(FLEET)
+    assert desks.board.asked == [("check", "web1")]
+    assert desks.result(number) == {}
+    assert not desks.desk.poll(FLEET)
+    desks.catalog.request_cancel(desks.catalog.request("web1", kind="check"))
+    assert not desks.desk.poll(FLEET)
+    assert desks.board.asked == [("check", "web1")]
+
+
 def test_a_request_for_a_module_is_followed_to_its_result(desks: Desks) -> None:
     number = desks.ask("web1", "etc")
     desks.desk.checked("web1", OFFERS)
