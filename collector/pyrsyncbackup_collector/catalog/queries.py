@@ -43,7 +43,7 @@ _MODULES: Final = (
 # Chores belong to no host; rowid is the order in which they began.
 _LAST_CHORES: Final = (
     "SELECT id FROM runs WHERE rowid IN (SELECT max(rowid) FROM runs WHERE host = '' AND end IS NOT NULL "
-    "AND outcome != 'cancelled' GROUP BY kind) ORDER BY kind"
+    "AND outcome != 'cancelled' AND error_type NOT IN ('NotFound', 'UsageError') GROUP BY kind) ORDER BY kind"
 )
 
 
@@ -144,7 +144,7 @@ class Queries(Drills, Mirrors):
             return [_run(row) for row in query.execute(self._database.peewee)]
 
     def chores(self) -> list[views.RunView]:
-        """The last run of each chore that ended, by name; a withdrawn one says nothing."""
+        """The last run of each chore that ended, by name; one that was withdrawn or asked for in vain says nothing."""
         with self._database.reading() as raw:
             found = raw.execute(_LAST_CHORES).fetchall()
             return [run for (last,) in found if (run := self.run(last)) is not None]

@@ -5,7 +5,7 @@ from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.catalog.views import Failure, Health, HostView, ModuleView
 from pyrsyncbackup_collector.cli.verdict import State, judge_chore, judge_host, judge_module
 from pyrsyncbackup_collector.config import Policy
-from pyrsyncbackup_collector.errors import BackupError, StoreFull
+from pyrsyncbackup_collector.errors import BackupError, NotFound, StoreFull
 from pyrsyncbackup_collector.fleet.hosts import Host, Ssh
 from pyrsyncbackup_collector.transport.offer import Hints, Validator
 
@@ -140,6 +140,9 @@ def test_a_chore_is_judged_by_its_last_run(tmp_path: Path, outcome, failure, cou
         catalog.run_end(run, outcome, error=error, counters=counters)
         withdrawn = catalog.run_begin("", "", kind="gc")
         catalog.run_end(withdrawn, "cancelled")
+        # A host that was mistyped on the command line is no fault of the chore.
+        mistyped = catalog.run_begin("", "", kind="gc")
+        catalog.run_end(mistyped, "failed", error=NotFound("there is no snapshot of web9"))
         catalog.run_begin("", "", kind="gc")
         (last,) = catalog.fleet().chores
     verdict = judge_chore(last)
