@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from pyrsyncbackup_collector.drill import validator
-from pyrsyncbackup_collector.drill.validator import FAILED, PASSED, TIMED_OUT, Validation, run
+from pyrsyncbackup_collector.drill.validator import FAILED, NOT_RUN, PASSED, TIMED_OUT, Validation, run
 from pyrsyncbackup_collector.errors import Cancelled
 from pyrsyncbackup_collector.pull.cancel import Cancel
 
@@ -178,6 +179,35 @@ def test_it_is_ended_when_stopping_is_asked_for(tree: Path) -> None:
     cancel.set()
     with pytest.raises(Cancelled):
         run(("sleep", "1000"), tree, (), (), cancel)
+
+
+# A collector that is the first process of a container, where number 2 is free again: bubblewrap's child has it inside.
+_CONTAINED = """
+import os, sys
+from pathlib import Path
+from pyrsyncbackup_collector.drill.validator import run
+from pyrsyncbackup_collector.pull.cancel import Cancel
+if (child := os.fork()) == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+assert os.getpid() == 1 and not Path("/proc/2").exists()
+print(run(("test", "-s", "{root}/etc/passwd"), Path(sys.argv[1]), (), (), Cancel()))
+"""
+
+
+def test_it_works_in_a_container_of_few_processes(tree: Path) -> None:
+    container = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+    told = subprocess.run(
+        [*container, sys.executable, "-c", _CONTAINED, str(tree)], capture_output=True, text=True, check=False
+    )
+    assert (told.stdout.strip(), told.stderr) == (str(Validation(PASSED)), "")
+
+
+def test_a_sandbox_that_cannot_start_is_no_verdict_on_the_host(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validator, "INSIDE", "/proc/1/nowhere")
+    found = try_out(tree, "true")
+    assert found.outcome == NOT_RUN
+    assert found.lines[0].startswith("bwrap: ")
 
 
 def test_a_program_that_is_not_there_is_known_before(tmp_path: Path) -> None:

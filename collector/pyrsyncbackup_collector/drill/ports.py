@@ -15,6 +15,8 @@ import sys
 
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWPID = 0x20000000
+_CLONE_NEWNS = 0x00020000
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_SLAVE = 2, 4, 8, 1 << 14, 1 << 19
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -29,6 +31,7 @@ def _run(argv: list[str]) -> int:
         _end_with_parent()
         # In there no process has a parent's number; but the other end of the pipe closes with it.
         os.set_blocking(alive, False)
+        _show_own_processes()
         try:
             os.read(alive, 1)
         except BlockingIOError:
@@ -36,6 +39,16 @@ def _run(argv: list[str]) -> int:
         os._exit(1)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return code if code >= 0 else 128 - code
+
+
+def _show_own_processes() -> None:
+    """Mount /proc of this namespace: bubblewrap looks there for the process that it starts.
+
+    In the one of the collector that number is another's, or nobody's: then bubblewrap ends. Where it cannot be mounted
+    bubblewrap could not mount its own either, and says so.
+    """
+    if _LIBC.unshare(_CLONE_NEWNS) == 0 and _LIBC.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None) == 0:
+        _LIBC.mount(b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, None)
 
 
 def _end_with_parent() -> None:

@@ -29,8 +29,11 @@ FAILED: Final = "failed"
 # The program is not on this machine.
 ABSENT: Final = "absent"
 TIMED_OUT: Final = "timed out"
-# There is no sandbox that can hold it, or not all of the module was restored.
+# There is no sandbox that can hold it or it could not start, or not all of the module was restored.
 NOT_RUN: Final = "not run"
+
+# How a line begins with which the sandbox says that it could not start the program.
+_SANDBOX_SAYS: Final = ("bwrap: ", "unshare: ", "no namespace ")
 
 # Where the restored tree is inside: what "{root}" becomes.
 INSIDE: Final = "/restored"
@@ -111,6 +114,8 @@ def run(
     cancel.check()
     if late.is_set():
         return Validation(TIMED_OUT, lines)
+    if code != 0 and len(lines) == 1 and lines[0].startswith(_SANDBOX_SAYS):
+        return Validation(NOT_RUN, lines)
     return Validation(PASSED if code == 0 else FAILED, lines)
 
 
