@@ -77,7 +77,9 @@ def test_killed_at_any_step_of_a_commit_there_is_no_snapshot_or_a_whole_one(path
     with Store.open(path, lock=True) as store:
         report = store.reconcile()
         found = store.snapshots("web1", "etc")
-        assert [(r.sequence, r.digest) for r in report.recorded] == [(s.sequence, s.digest) for s in found]
+        assert [(r.sequence, r.digest) for r in store.recorded("web1", "etc")] == [
+            (s.sequence, s.digest) for s in found
+        ]
         assert report.set_aside == report.missing == report.faults == []
         assert found[0] == first
         assert list(store.entries(first, verify=True)) == ENTRIES

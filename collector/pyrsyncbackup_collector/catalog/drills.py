@@ -21,7 +21,6 @@ _LAST: Final = """
            examples, validation, said
     FROM drills JOIN modules ON modules.id = module_id JOIN hosts ON hosts.id = host_id
     WHERE drills.id IN (SELECT max(id) FROM drills GROUP BY module_id)
-      AND hosts.name = ifnull(?, hosts.name) AND modules.name = ifnull(?, modules.name)
     ORDER BY hosts.name, modules.name
 """
 # A host or module may have been asked for that no drill was held of yet: those come first.
@@ -67,10 +66,10 @@ class Drills:
                 {"module": module, "kept": KEPT},
             )
 
-    def drills(self, host: str | None = None, module: str | None = None) -> list[views.DrillView]:
-        """The last drill of each module, or of those of a host, or of one."""
+    def drills(self) -> list[views.DrillView]:
+        """The last drill of each module."""
         with self._database.reading() as raw:
-            return [_drill(*row) for row in raw.execute(_LAST, (host, module))]
+            return [_drill(*row) for row in raw.execute(_LAST)]
 
     def drill_turn(self, host: str | None = None, module: str | None = None) -> list[tuple[str, str]]:
         """Modules that have snapshots, as (host, module); the one first whose last drill is the longest ago.

@@ -88,7 +88,6 @@ class Journal:
         unchanged: Iterable[str] = (),
         error: BackupError | None = None,
         next_try: float | None = None,
-        counters: Mapping[str, int] | None = None,
     ) -> None:
         """Record a check of a host: `unchanged` modules equal what the store has; with `error` it failed.
 
@@ -107,14 +106,12 @@ class Journal:
             names = list(unchanged)
             if names:
                 Module.update(last_good=begin).where((Module.host_id == host_id) & Module.name.in_(names)).execute(db)
-            self._record_check(host, begin, now, error, counters or {})
+            self._record_check(host, begin, now, error)
 
-    def _record_check(
-        self, host: str, begin: float, end: float, error: BackupError | None, counters: Mapping[str, int]
-    ) -> None:
+    def _record_check(self, host: str, begin: float, end: float, error: BackupError | None) -> None:
         db = self._database.peewee
         outcome = UNCHANGED if error is None else FAILED
-        values = {"end": end, "counters": json.dumps(dict(counters)), **_failure(error)}
+        values = {"end": end, **_failure(error)}
         last = (
             Run.select()
             .where((Run.host == host) & (Run.module == "") & (Run.kind == CHECK))

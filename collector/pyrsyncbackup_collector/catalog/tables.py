@@ -147,8 +147,6 @@ class Request(Model):
 # The order of insertion: tells runs apart that began in one moment, or while the clock ran backwards.
 RUN_ORDER: Final = SQL("rowid")
 
-MODELS: Final = (Host, Module, Run, Snapshot, Request)
-
 # Bits of versions.flags.
 PUBLIC: Final = 1
 CLAIMED: Final = 2

@@ -46,12 +46,12 @@ def _must_be_private(file: Path, found: os.stat_result) -> None:
         raise CopyRefused(f"{file} may be read by others", f"`chmod 600 {file}`, and think of a new secret")
 
 
-def from_file(file: Path, profile: str = "default") -> Credentials:
+def from_file(file: Path) -> Credentials:
     """Read them as the AWS tools write them."""
     parser = configparser.RawConfigParser()
     try:
         parser.read_string(read_private(file))
-        section = parser[profile]
+        section = parser["default"]
         return Credentials(section["aws_access_key_id"].strip(), section["aws_secret_access_key"].strip())
     except (configparser.Error, KeyError):
         # Its text is no part of the message: it holds the secret.

@@ -53,11 +53,6 @@ def has_no_fsync(ended: Ended) -> bool:
     return ended.code != 0 and "--fsync: unknown option" in ended.words
 
 
-def is_missing(ended: Ended) -> bool:
-    """Whether the directory that was asked for is not there."""
-    return ended.code in (3, 12, 23) and "change_dir" in ended.words and "(2)" in ended.words
-
-
 def failure(where: str, ended: Ended, key: str, known_hosts: str) -> CopyError:
     """The CopyError for a run that failed."""
     lines = [line for line in ended.words.splitlines() if line.strip()]

@@ -27,13 +27,9 @@ class ModuleSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What a host offers to this collector, by name; `problems` are lines for a log, printable.
-
-    `skipped` are names that the configuration leaves out.
-    """
+    """What a host offers to this collector, by name; `problems` are lines for a log, printable."""
 
     offers: tuple[ModuleOffer, ...]
-    skipped: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
     def offer(self, name: str) -> ModuleOffer | None:
@@ -70,20 +66,19 @@ def discover(agent: ModuleSource, host: Host, *, check: Collection[str] | None =
 
 def _sorted_out(offered: Offers, host: Host) -> Discovery:
     offers: dict[str, ModuleOffer] = {}
-    skipped: list[str] = []
+    names: set[str] = set()
     problems = list(offered.dropped)
     for offer in offered.modules:
         if not valid_name(offer.name):
             problems.append(f"the agent offers a module with an impossible name: {printable(offer.name[:80])}")
-        elif offer.name in offers or offer.name in skipped:
+        elif offer.name in names:
             problems.append(f"the agent offers the module {offer.name} twice")
         elif host.wants(offer.name):
             offers[offer.name] = offer
-        else:
-            skipped.append(offer.name)
+        names.add(offer.name)
     problems += [
         f"module {offer.name} is invalid: {printable(offer.reason)}"
         for offer in offers.values()
         if offer.state is ModuleState.INVALID
     ]
-    return Discovery(tuple(offers[name] for name in sorted(offers)), tuple(sorted(skipped)), tuple(problems))
+    return Discovery(tuple(offers[name] for name in sorted(offers)), tuple(problems))

@@ -62,21 +62,21 @@ def client(fetch: Fetch, bridge_fd: int, rsync: str = "rsync") -> list[str]:
     return [*argv, f"x::{REMOTE_MODULE}/", str(fetch.destination) + "/"]
 
 
-def sender(source: Path, bridge_fd: int, timeout: int = 600, rsync: str = "rsync") -> list[str]:
+def sender(source: Path, bridge_fd: int) -> list[str]:
     """Argv of the client that sends all in `source` to the agent's daemon, but for what an earlier run brought there.
 
     Owners are left out: neither side is root. So are devices and set-id bits. Without the window links that are made in
     the second that they are from would keep the nanoseconds of now.
     """
     return [
-        rsync,
+        "rsync",
         "-rlptHSAX",
         "--modify-window=-1",
         "--numeric-ids",
         "--chmod=ug-s",
         "--blocking-io",
         "--no-motd",
-        f"--timeout={timeout}",
+        "--timeout=600",
         "-e",
         bridge(bridge_fd),
         f"{source}/",

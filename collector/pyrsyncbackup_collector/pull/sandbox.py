@@ -31,7 +31,6 @@ class Limits:
     cpu: int = 24 * 3600
     # The client needs 100 bytes per listed file and its buffers; a gigabyte is plenty.
     memory: int = 4 << 30
-    processes: int = 4096
     files: int = 256
 
 

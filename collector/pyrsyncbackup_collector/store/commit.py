@@ -123,13 +123,12 @@ def publish(directory: Path, file_name: str, header: Header, draft: Draft, step:
     return digest
 
 
-def discard_drafts(directory: Path) -> int:
-    """Remove what unfinished commits left in a module's directory; how many files."""
+def discard_drafts(directory: Path) -> None:
+    """Remove what unfinished commits left in a module's directory."""
     with translated(directory), os.scandir(directory) as items:
         drafts = [directory / item.name for item in items if item.name.startswith(TEMPORARY)]
         for draft in drafts:
             draft.unlink(missing_ok=True)
-    return len(drafts)
 
 
 def _draft_full(directory: Path, entries: Iterable[Entry]) -> Draft:

@@ -37,15 +37,14 @@ BaseOf = Callable[[Recorded], str | None]
 class Pruned:
     """What became of the snapshots that were to go.
 
-    `removed` have their line and are snapshots no more; `locked` are read by somebody; `pinned` were pinned meanwhile;
-    `unknown` were none. `files` counts the manifests that were unlinked: fewer than `removed` where a kept delta needs
-    one, more where earlier ones went with it. `kept_files` are pruned full manifests that stay, each with the reason.
+    `removed` have their line and are snapshots no more; `locked` are read by somebody; `pinned` were pinned meanwhile.
+    `files` counts the manifests that were unlinked: fewer than `removed` where a kept delta needs one, more where
+    earlier ones went with it. `kept_files` are pruned full manifests that stay, each with the reason.
     """
 
     removed: list[Recorded] = field(default_factory=list)
     locked: list[Recorded] = field(default_factory=list)
     pinned: list[Recorded] = field(default_factory=list)
-    unknown: list[int] = field(default_factory=list)
     files: int = 0
     kept_files: dict[str, str] = field(default_factory=dict)
 
@@ -80,7 +79,6 @@ def prune(ground: Ground, why: Mapping[int, str], *, pinned_too: bool = False) -
         raise StoreDamaged(f"nothing is removed: the log does not fit: {'; '.join(faults)}", NEXT_LOG)
     present = dict(ground.listed(content)) | _without_file(ground, content, why)
     pins = {} if pinned_too else content.pins()
-    done.unknown = sorted(set(why) - set(present))
     done.pinned = [present[sequence] for sequence in sorted(set(why) & set(present) & set(pins))]
     going = [present[sequence] for sequence in sorted((set(why) & set(present)) - set(pins))]
     for batch in batched(going):

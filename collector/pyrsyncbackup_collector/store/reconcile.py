@@ -27,27 +27,23 @@ SET_ASIDE = ".damaged"
 
 @dataclass(slots=True)
 class ReconcileReport:
-    """What was found. `recorded` is the store's list of all snapshots, for comparison with the catalog's.
+    """What was found, and was not as it should be.
 
     `completed` got their line in the log now: the catalog does not know them. `missing` are in the log and have no
     file. `faults` are lines for an administrator.
     """
 
-    recorded: list[Recorded] = field(default_factory=list)
     completed: list[Recorded] = field(default_factory=list)
     set_aside: list[Path] = field(default_factory=list)
     missing: list[Recorded] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
-    drafts: int = 0
-    incoming: int = 0
-    swept: int = 0
 
 
 def reconcile(store: Store) -> ReconcileReport:
     """Put `store` in order; its lock is held, and no pull runs."""
     report = ReconcileReport()
-    report.incoming = _clear_incoming(store, report)
-    report.drafts = store.objects.clear_temporary()
+    _clear_incoming(store, report)
+    store.objects.clear_temporary()
     store.reserve.fill()
     for host, module in store.modules():
         try:
@@ -57,21 +53,18 @@ def reconcile(store: Store) -> ReconcileReport:
     return report
 
 
-def _clear_incoming(store: Store, report: ReconcileReport) -> int:
-    count = 0
+def _clear_incoming(store: Store, report: ReconcileReport) -> None:
     with translated(store.path / layout.INCOMING):
         for item in (store.path / layout.INCOMING).iterdir():
             try:
                 layout.remove_tree(item)
-                count += 1
             except OSError as fault:
                 report.faults.append(f"{item} cannot be removed: {fault.strerror}")
-    return count
 
 
 def _reconcile_module(store: Store, host: str, module: str, report: ReconcileReport) -> None:
     directory = layout.module_directory(store.path, host, module)
-    report.drafts += discard_drafts(directory)
+    discard_drafts(directory)
     log = store.log(host, module)
     content = log.read()
     if content.torn:
@@ -83,9 +76,8 @@ def _reconcile_module(store: Store, host: str, module: str, report: ReconcileRep
     content = complete(store, log, content, directory, report, host, module)
     if not log.is_sealed(content):
         log.seal(content)
-    report.swept += store.sweep(host, module).files
-    found = {one.sequence: one for one in store.recorded(host, module)}
-    report.recorded += [found[sequence] for sequence in sorted(found)]
+    store.sweep(host, module)
+    found = {one.sequence for one in store.recorded(host, module)}
     for sequence, line in content.committed().items():
         name = layout.parse_manifest(line.file)
         if sequence not in found:

@@ -102,13 +102,13 @@ class Rehash:
         """Close."""
         self.close()
 
-    def all(self, digests: Iterable[str], tick: Tick = _no_tick) -> Iterator[Examined]:
-        """Examine many, in their order. `tick` is called by several threads."""
+    def all(self, digests: Iterable[str]) -> Iterator[Examined]:
+        """Examine many, in their order."""
         source = iter(digests)
         waiting: deque[Future[list[Examined]]] = deque()
         try:
             while task := list(islice(source, _TASK)):
-                waiting.append(self._workers.submit(self._some, task, tick))
+                waiting.append(self._workers.submit(self._some, task))
                 if len(waiting) >= _THREADS * _AHEAD:
                     yield from waiting.popleft().result()
             while waiting:
@@ -117,8 +117,8 @@ class Rehash:
             for future in waiting:
                 future.cancel()
 
-    def _some(self, digests: list[str], tick: Tick) -> list[Examined]:
-        return [self.one(digest, tick) for digest in digests]
+    def _some(self, digests: list[str]) -> list[Examined]:
+        return [self.one(digest) for digest in digests]
 
     def one(self, sha256: str, tick: Tick = _no_tick, raw: Raw = _no_raw) -> Examined:
         """Examine one. Raises StoreError for what is no fault of the object, and what `tick` raises.

@@ -34,7 +34,6 @@ from pyrsyncbackup_collector.store.rehash import Examined, Rehash
 from pyrsyncbackup_collector.store.store import Store
 from pyrsyncbackup_collector.store.verify_module import Known, ModuleCheck
 
-_HEX: Final = frozenset("0123456789abcdef")
 _NAME: Final = 62
 NEXT_OBJECT: Final = "the next pull fetches it anew from a host that still has it; else take it from a second copy"
 _NOBODY: Final = "no snapshot needs it"

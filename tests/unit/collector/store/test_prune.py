@@ -84,7 +84,7 @@ def test_a_second_time_does_nothing(store: Store) -> None:
     prune(store, 1)
     lines = len(store.log("web1", "etc").read().lines)
     done = prune(store, 1)
-    assert (done.removed, done.unknown) == ([], [1])
+    assert (done.removed, done.locked, done.pinned) == ([], [], [])
     assert len(store.log("web1", "etc").read().lines) == lines
 
 
