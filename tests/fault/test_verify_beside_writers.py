@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pyrsyncbackup_collector.store import aside
+from pyrsyncbackup_collector.store import aside, verify_module
 from pyrsyncbackup_collector.store.findings import Finding
 from pyrsyncbackup_collector.store.store import Store
 from pyrsyncbackup_collector.store.verify import Scope, verify
@@ -157,26 +157,28 @@ def test_a_copy_that_lost_a_log_has_a_finding(estate: Estate, tmp_path: Path) ->
     target.close()
 
 
-def test_a_first_commit_between_manifest_and_log_is_waited_for(estate: Estate) -> None:
-    """The manifest is there before the log that names it."""
+@pytest.mark.parametrize("step", ["sync directory", "log"])
+def test_a_first_commit_between_manifest_and_log_is_waited_for(
+    estate: Estate, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The manifest is there before the log that names it: for seconds, where the disk is busy."""
     seen: list[list[Finding]] = []
     looking: list[threading.Thread] = []
-    read = threading.Event()
+    waits = threading.Semaphore(0)
+    pause = verify_module._pause
+
+    def waited() -> None:
+        waits.release()
+        pause()
 
     def look(name: str) -> None:
-        if name == "log" and not looking:
+        if name == step and not looking:
             looking.append(threading.Thread(target=lambda: seen.append(findings(estate.store.path))))
-            has = type(estate.store).log
+            looking[0].start()
+            for _ in range(10):
+                assert waits.acquire(timeout=60)
 
-            def log(store, host, module):
-                read.set()
-                return has(store, host, module)
-
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(Store, "log", log)
-                looking[0].start()
-                read.wait()
-
+    monkeypatch.setattr(verify_module, "_pause", waited)
     estate.store._step = look
     estate.pull("web1", "etc", {b"etc/a": Content(b"a")})
     looking[0].join()

@@ -39,6 +39,8 @@ Known = Mapping[int, tuple[str, str]]
 # How often a log that does not fit is read again while it changes, and how long a first or half a line may take.
 _TRIES: Final = 5
 _LINE: Final = 0.1
+# A first commit has its manifest and the directory on the disk before the log begins: seconds, where the disk is busy.
+_FIRST_TRIES: Final = 100
 # Faults of one log that are told.
 _SHOWN: Final = 5
 
@@ -85,7 +87,7 @@ class ModuleCheck:
         for tries in count(1):
             committed = self._store.held(self._host, self._module, content)
             faults = self._log_faults(log, content, committed, known or {})
-            if not faults or tries >= _TRIES:
+            if not faults or tries >= (_FIRST_TRIES if self._first_commit(content) else _TRIES):
                 break
             doubtful = content.torn or not content.count
             if doubtful:
@@ -132,9 +134,20 @@ class ModuleCheck:
         """A copy that has none of its snapshots may be about to get the first; a store gets its log at once."""
         if self._store.copied is not None:
             return bool(self._store.copied.names(self._host, self._module))
+        return bool(self._lying())
+
+    def _first_commit(self, content: LogContent) -> bool:
+        """Whether it looks as in the middle of one: the first manifest, alone, and no line yet."""
+        if self._store.copied is not None or content.count or content.torn:
+            return False
+        return self._lying() == [1]
+
+    def _lying(self) -> list[int]:
+        """The numbers of the manifests that lie there."""
         directory = layout.module_directory(self._store.path, self._host, self._module)
         with translated(directory):
-            return directory.is_dir() and any(layout.parse_manifest(item.name) for item in directory.iterdir())
+            found = [layout.parse_manifest(item.name) for item in directory.iterdir()] if directory.is_dir() else []
+        return [name.sequence for name in found if name]
 
     # Manifests
 
