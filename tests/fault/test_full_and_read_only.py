@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.agent import RunningAgent
-from tests.support.collector import RunningCollector
+from tests.support.collector import NEVER_BY_ITSELF, RunningCollector
 from tests.support.commands import Said, say
 from tests.support.waiting import until
 
@@ -66,7 +66,7 @@ class Scene:
         self.data = base / "data"
         self.data.mkdir()
         self.disk = Disk(base / "disk")
-        self.collector = RunningCollector(base / "collector", '[policy]\ncheck = "1h"\n')
+        self.collector = RunningCollector(base / "collector", NEVER_BY_ITSELF)
         store = self.collector.base / "store"
         shutil.move(store, self.disk.place / "store")
         store.symlink_to(self.disk.place / "store")
@@ -82,6 +82,15 @@ class Scene:
 
     def pull(self) -> Said:
         return self.say("pull", "web1/data")
+
+    def goes_on(self) -> None:
+        """What failed is brought by the next pull; or was already, by a daemon that saw the room before us."""
+        again = self.pull()
+        assert again.code == 0, again
+        newest = self.say("ls", "web1/data@2", "--json").answer["entries"]
+        assert {"one", "two"} <= {Path(entry["path"]).name for entry in newest}
+        assert len(self.collector.snapshots("web1", "data")) == 2
+        assert "Traceback" not in self.collector.log
 
 
 @pytest.fixture
@@ -113,10 +122,7 @@ def test_a_full_store_fails_pulls_until_there_is_room(scene: Scene, daemon: bool
         assert "fault of the program" not in said.out
         scene.disk.free()
     assert scene.say("restore", "web1/data", "--to", str(scene.data.parent / "r")).code == 0
-    again = scene.pull()
-    assert again.code == 0, again
-    assert "1 added" in again.out
-    assert "Traceback" not in scene.collector.log
+    scene.goes_on()
     if daemon:
         assert scene.collector.stop() == 0
 
@@ -134,10 +140,7 @@ def test_a_read_only_store_fails_pulls_until_it_can_be_written(scene: Scene, dae
     assert "next: mount it writable" in said.out + said.err
     assert scene.say("restore", "web1/data", "--to", str(scene.data.parent / "r")).code == 0
     scene.disk.remount("rw")
-    again = scene.pull()
-    assert again.code == 0, again
-    assert "1 added" in again.out
-    assert "Traceback" not in scene.collector.log
+    scene.goes_on()
     if daemon:
         assert scene.collector.stop() == 0
 
@@ -157,23 +160,24 @@ def test_a_store_that_is_unmounted_under_the_daemon_fails_pulls_and_is_not_made_
     assert list(scene.disk.place.iterdir()) == []
     scene.disk.mount()
     _run("cp", "-a", f"{kept}/.", scene.disk.place)
-    again = scene.pull()
-    assert again.code == 0, again
-    assert "1 added" in again.out
-    assert "Traceback" not in scene.collector.log
+    scene.goes_on()
     assert scene.collector.stop() == 0
 
 
 def test_a_full_disk_in_the_middle_of_a_transfer_is_said_to_be_full(scene: Scene) -> None:
     """The space is there when it is looked for, and gone when the files come."""
     assert scene.pull().code == 0
-    scene.collector.settings('[policy]\nbwlimit = "10MB"\n')
+    scene.collector.settings('[policy]\nbwlimit = "2MB"\n')
     for number in range(6):
         scene.write(f"big{number}", 3 << 20)
     incoming = scene.disk.place / "store" / "incoming"
-    filler = threading.Thread(
-        target=lambda: until(lambda: list(incoming.glob("*/*/data/*")), 60) and scene.disk.fill(200_000)
-    )
+
+    def arriving() -> bool:
+        with contextlib.suppress(FileNotFoundError):  # directories come and go
+            return any(incoming.glob("*/*/data/*"))
+        return False
+
+    filler = threading.Thread(target=lambda: until(arriving) and scene.disk.fill(200_000))
     filler.start()
     said = scene.pull()
     filler.join()

@@ -13,7 +13,7 @@ from pyrsyncbackup import identity
 
 from tests.support import sshd
 from tests.support.agent import RunningAgent
-from tests.support.collector import RunningCollector
+from tests.support.collector import NEVER_BY_ITSELF, RunningCollector
 from tests.support.commands import Said, say
 
 MODULES = 'modules = { include = ["data", "broken", "away"] }'
@@ -33,7 +33,7 @@ class Scene:
         self.agent.module("away", "/nonexistent/place")
         (self.agent.modules_dir / "broken.toml").write_text("title = [\n")
         stack.enter_context(self.agent)
-        self.collector = RunningCollector(base / "c", '[policy]\ncheck = "1h"\n[limits]\nconnect = "5s"\n')
+        self.collector = RunningCollector(base / "c", NEVER_BY_ITSELF)
         stack.callback(self.collector.stop, signal.SIGKILL)
         self.collector.host("good", self.agent, MODULES)
         self.known_hosts = self.collector.base / "known_hosts"

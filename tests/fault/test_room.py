@@ -83,6 +83,8 @@ def test_below_min_free_pulls_wait_are_told_once_and_go_on_when_there_is_room(sc
     assert told["error"] == "StoreFull"
     assert "MiB free, and 100 MiB stay free by `space.min_free`" in told["cause"]
     assert "gc" in told["next"]
+    # The line comes when the pulls are held, which is before the run of the one that failed has its end.
+    until(lambda: json.loads(scene.say("status", "--json").out)["problems"], what="the failure in the status")
     status = scene.say("status", "--json")
     assert status.code == 14
     document = json.loads(status.out)
@@ -100,6 +102,7 @@ def test_below_min_free_pulls_wait_are_told_once_and_go_on_when_there_is_room(sc
     scene.disk.free()
     until(lambda: len(collector.events("pull ended")) > ended, what="the next pull")
     assert len(collector.events("pulls wait for room in the store")) == 1
+    until(lambda: collector.events("there is room in the store, pulls go on"), what="the daemon to say so")
     assert len(collector.events("there is room in the store, pulls go on")) == 1
     assert scene.say("status").code == 0
     assert "Traceback" not in collector.log

@@ -29,6 +29,11 @@ daemon.run(config.load(Path(sys.argv[1])))
 """
 
 
+# Settings with which it checks at its start, and then pulls what is asked for and what changed until then. Times of a
+# day or an hour come by in the middle of some test.
+NEVER_BY_ITSELF = '[policy]\ncheck = "100y"\npull = "100y"\n'
+
+
 class RunningCollector:
     """A collector below `base`. `configure` writes its files; `start` and `stop` may be repeated.
 
