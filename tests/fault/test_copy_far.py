@@ -100,7 +100,7 @@ def test_a_bucket_that_goes_on_failing_is_told_after_a_few_tries(estate, bucket,
 
 def test_a_server_that_says_nothing_and_one_that_is_not_there_are_told_apart(tmp_path):
     (tmp_path / "file").write_bytes(b"content")
-    patience = Patience(request=0.5, connect=0.5, retries=1, total=1)
+    patience = Patience(request=2, connect=60, retries=1, total=10)
     with socket.create_server(("127.0.0.1", 0), backlog=50) as mute:
         port = mute.getsockname()[1]
         for words in ("the server does not answer in time", "there is no connection with the server"):

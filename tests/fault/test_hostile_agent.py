@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 from pyrsyncbackup import identity
 from pyrsyncbackup.v1 import agent_pb2 as pb
-from pyrsyncbackup_collector.errors import AgentMisbehaved, BackupError, ConnectionLost, StoreFull, TransferFailed
+from pyrsyncbackup_collector.errors import (
+    AgentMisbehaved,
+    BackupError,
+    Cancelled,
+    ConnectionLost,
+    StoreFull,
+    TransferFailed,
+)
 from pyrsyncbackup_collector.pull.report import Outcome, PullReport
 from pyrsyncbackup_collector.transport.agent_client import AgentClient
 from pyrsyncbackup_collector.transport.listing import Limits
@@ -20,6 +27,7 @@ from pyrsyncbackup_collector.transport.stream import Timeouts
 from tests.support.hostile_agent import TOP, HostileAgent, digest, directory, file
 from tests.support.plain_agent import serving
 from tests.support.puller import Puller
+from tests.support.waiting import until
 
 SECRET = b"the private key of another host, " * 20
 GIB = 1 << 30
@@ -480,7 +488,7 @@ def test_one_session_has_a_limit_over_all_that_it_waits_for(scene):
 def test_a_hostile_host_does_not_hold_up_another(scene):
     silent(scene.host("evil", {b"a": b"alpha"}))
     scene.host("good", {b"a": b"alpha", b"b": b"beta"})
-    slow = scene.client("evil", timeouts=Timeouts(transfer_idle=4))
+    slow = scene.client("evil", timeouts=Timeouts(transfer_idle=600))
     failed: list[BackupError] = []
 
     def hang() -> None:
@@ -491,8 +499,10 @@ def test_a_hostile_host_does_not_hold_up_another(scene):
 
     thread = threading.Thread(target=hang)
     thread.start()
+    until(lambda: scene.agents["evil"].transfers)
     report = scene.pull("good")
     assert thread.is_alive()
     assert report.outcome is Outcome.COMPLETE
+    scene.puller.cancel.set()
     thread.join(60)
-    assert [type(error) for error in failed] == [ConnectionLost]
+    assert [type(error) for error in failed] == [Cancelled]

@@ -56,15 +56,17 @@ def estate(disk: Path) -> Iterator[Estate]:
 
 
 def fill(disk: Path) -> None:
-    """Take every block that there is."""
-    with (disk / "filler").open("ab", buffering=0) as file:
-        for size in (1 << 20, 1 << 16, 1 << 12, 1 << 9, 1):
-            with contextlib.suppress(OSError):
-                while True:
-                    file.write(b"x" * size)
-    with contextlib.suppress(OSError):
-        for number in range(1000):
-            (disk / f"filler{number}").write_bytes(b"x" * 4096)
+    """Take every block that there is, also those that the kernel only set aside until it writes."""
+    for turn in range(3):
+        with (disk / "filler").open("ab", buffering=0) as file:
+            for size in (1 << 20, 1 << 16, 1 << 12, 1 << 9, 1):
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(b"x" * size)
+        with contextlib.suppress(OSError):
+            for number in range(1000):
+                (disk / f"filler{turn}-{number}").write_bytes(b"x" * 4096)
+        _run("sync", "--file-system", disk)
     free = os.statvfs(disk)
     assert free.f_bavail * free.f_frsize < 8192
 

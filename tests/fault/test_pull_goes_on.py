@@ -202,7 +202,6 @@ def test_who_stops_the_pull_in_a_pause_is_answered_at_once(
 def test_a_relay_that_dies_in_the_middle_and_comes_back_costs_no_run(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempts, "FIRST_PAUSE", 0.3)  # long enough in all for the start of a process
     for number in range(40):
         (scene.top / f"{number:02}").write_bytes(os.urandom(200_000))
     with RunningAgent(tmp_path / "relay", name="bastion", relay=True) as relay:
@@ -212,6 +211,9 @@ def test_a_relay_that_dies_in_the_middle_and_comes_back_costs_no_run(
         relay.config.write_text(relay.config.read_text().replace("127.0.0.1:0", relay.address))
         host = relayed_host(direct_host(relay.port, "bastion"), "web1")
         back: list[threading.Thread] = []
+        cancel = Cancel()
+        # However long the start of a process takes here, the pauses are longer.
+        monkeypatch.setattr(cancel, "wait", lambda _: back[0].join())
 
         def kill_once(_: Progress) -> None:
             if scene.received > 2 * MB and not back:
@@ -219,7 +221,7 @@ def test_a_relay_that_dies_in_the_middle_and_comes_back_costs_no_run(
                 back.append(threading.Thread(target=relay.start))
                 back[0].start()
 
-        ended = scene.pull(host, watch=kill_once)
+        ended = scene.pull(host, cancel, watch=kill_once)
         back[0].join()
     assert (ended.outcome, ended.error) == ("complete", None)
     assert scene.stored() == scene.on_host()

@@ -44,7 +44,7 @@ class OtherUsersAgent(RunningAgent):
                 stderr=log,
                 cwd="/",
             )
-        until(lambda: self._ready(self.process), timeout=30, what=f"the agent to start, see {self.log}")
+        until(lambda: self._ready(self.process), what=f"the agent to start, see {self.log}")
         return self
 
 

@@ -29,7 +29,7 @@ from tests.support.sshd import Sshd
 from tests.support.swift import Swift
 
 # Quick to give up: what is tried again is tested by counting, not by waiting.
-QUICK = Patience(request=60, connect=60, retries=2, total=60)
+QUICK = Patience(request=120, connect=60, retries=2, total=120)
 
 _numbers = itertools.count()
 
@@ -50,7 +50,7 @@ def over_ssh(path: Path, sshd: Sshd, *, wait: Callable[[float], None] = nothing,
     values: dict[str, Any] = {
         "key": sshd.user_key,
         "known_hosts": [sshd.folder / "user_known_hosts"],
-        "connect": 20.0,
+        "connect": 60.0,
         "check": nothing,
         "wait": wait,
         "pauses": (0.0, 0.0),
