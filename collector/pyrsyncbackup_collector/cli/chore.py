@@ -48,6 +48,9 @@ def _here(place: Workplace, name: str, options: Mapping[str, Any], watch: Watch)
 
     with opened(place.config) as parts:
         done = chores.do(name, parts, place.config, options, Cancel(), trigger="command", watch=watch, given_up=_leave)
+        for error in list(parts.hanging.values()):
+            # All is recorded, and the interpreter would wait for its threads.
+            _leave(error)
     if done.error is not None:
         raise done.error
     return done.document

@@ -9,6 +9,7 @@ from typing import Any
 from pyrsyncbackup_collector.config import Config
 from pyrsyncbackup_collector.daemon.composition import Parts
 from pyrsyncbackup_collector.pull.cancel import Cancel
+from pyrsyncbackup_collector.pull.deadline import GRACE
 
 # What a chore says while it works: a word for the phase, how much is done, and how much there is (0: not known).
 Tell = Callable[[str, int, int], None]
@@ -16,12 +17,16 @@ Tell = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a chore works with. It calls `cancel.check` often, which is its sign of life, and `tell` as it likes."""
+    """What a chore works with. It calls `cancel.check` often, which is its sign of life, and `tell` as it likes.
+
+    What hangs is given up `grace` seconds after it was asked to end.
+    """
 
     parts: Parts
     config: Config
     cancel: Cancel
     tell: Tell
+    grace: float = GRACE
 
 
 # Takes the options of the request, and returns a JSON document; its `problems`, where that is a number above zero,

@@ -87,9 +87,8 @@ def do(
             finished = Finished(run, FAILED, {}, BackupError("it was ended without a word"))
             try:
                 with cancel.ends(vigil.set):
-                    finished = _done(
-                        run, chore, Work(parts, config, vigil, _Progress(parts, run, vigil, watch)), options
-                    )
+                    work = Work(parts, config, vigil, _Progress(parts, run, vigil, watch), grace)
+                    finished = _done(run, chore, work, options)
             finally:
                 vigil.close()
                 _record(parts, finished, again=overdue.told and finished.error is None)

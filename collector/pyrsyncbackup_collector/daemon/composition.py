@@ -10,7 +10,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from pyrsyncbackup_collector import logs
@@ -19,7 +19,7 @@ from pyrsyncbackup_collector.clock import Clock, SystemClock
 from pyrsyncbackup_collector.config import Config
 from pyrsyncbackup_collector.daemon import absent, unsound
 from pyrsyncbackup_collector.entry import printable
-from pyrsyncbackup_collector.errors import SandboxUnavailable
+from pyrsyncbackup_collector.errors import BackupError, SandboxUnavailable
 from pyrsyncbackup_collector.pull import sandbox
 from pyrsyncbackup_collector.pull.driver import Tools
 from pyrsyncbackup_collector.pull.sandbox import Sandbox
@@ -36,13 +36,17 @@ CLOSING: Final = 5.0
 
 @dataclass(frozen=True)
 class Parts:
-    """What checks and pulls work with. `sandbox` is the error where none works: checks go on, pulls are refused."""
+    """What checks and pulls work with. `sandbox` is the error where none works: checks go on, pulls are refused.
+
+    `hanging` are parts of chores that were given up and have not ended, by name, with the reason.
+    """
 
     store: Store
     catalog: Catalog
     connections: Connections
     sandbox: Sandbox | SandboxUnavailable
     clock: Clock
+    hanging: dict[str, BackupError] = field(default_factory=dict)
 
     @property
     def tools(self) -> Tools:

@@ -23,6 +23,7 @@ from pyrsyncbackup_collector.copies.mending import Unsound
 from pyrsyncbackup_collector.copies.replicate import Replication, Rules
 from pyrsyncbackup_collector.copies.report import Round
 from pyrsyncbackup_collector.copies.thinning import Keeping
+from pyrsyncbackup_collector.daemon import apart
 from pyrsyncbackup_collector.daemon.chore import Work
 from pyrsyncbackup_collector.daemon.plan import known_until, zone
 from pyrsyncbackup_collector.daemon.retention import check_clock
@@ -60,7 +61,7 @@ def replicate(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
         began = work.parts.clock.now()
         with logs.bind(copy=copy.name):
             try:
-                done = _round(work, copy, options, began)
+                done = _apart(work, copy, options, began)
             except Cancelled:
                 raise
             except Exception as fault:  # noqa: BLE001 - one that fails by a fault of ours stops no other either
@@ -70,8 +71,6 @@ def replicate(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
                 work.parts.catalog.copy_failed(copy.name, where(copy.to), began, error)
                 logs.get().warning("copy failed", cause=error.cause)
                 failed[copy.name] = error
-                # One that gave no sign of life for too long ends the rest as well; the next time it comes last.
-                work.cancel.look()
                 continue
             documents[copy.name] = done.document()
             work.parts.catalog.copy_done(copy.name, where(copy.to), began, documents[copy.name])
@@ -82,6 +81,11 @@ def replicate(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
     sums = {key: sum(document[key] for document in documents.values()) for key in keys}
     sums["problems"] += len(failed)
     return {**sums, "copies": documents, "failed": [_failure(name, error) for name, error in failed.items()]}
+
+
+def _apart(work: Work, copy: CopyConfig, options: Mapping[str, Any], now: float) -> Round:
+    """A round; the file system of a copy may never answer, and the others have their turn all the same."""
+    return apart.run(work, f"copy {copy.name}", lambda own: _round(own, copy, options, now))
 
 
 def _failure(name: str, error: BackupError) -> dict[str, str]:
@@ -150,10 +154,15 @@ def _keeping(work: Work, copy: CopyConfig, now: float) -> Keeping | None:
 
 
 def _chosen(work: Work, names: Sequence[str] | None) -> list[CopyConfig]:
-    """First the one that was not tried for longest."""
+    """First the one that was not tried for longest, last those that failed the last time: they may take hours."""
     chosen = [named(work.config, name) for name in names] if names else work.config.copies
     known = {view.name: view for view in work.parts.catalog.copies()}
-    return sorted(chosen, key=lambda copy: known[copy.name].tried if copy.name in known else 0.0)
+
+    def turn(copy: CopyConfig) -> tuple[bool, float]:
+        view = known.get(copy.name)
+        return (view.failure is not None, view.tried) if view else (False, 0.0)
+
+    return sorted(chosen, key=turn)
 
 
 def named(config: Config, name: str) -> CopyConfig:

@@ -7,7 +7,8 @@ a file system that does not answer cannot be ended by anybody: it is given up, a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from pyrsyncbackup_collector import logs
@@ -39,6 +40,7 @@ class Vigil(Cancel):
         self._name, self._silence, self._clock = name, silence, clock
         self._given_up, self._grace = given_up, grace
         self._sign = clock.monotonic()
+        self._resting = False
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name=f"vigil {name}", daemon=True)
         self._thread.start()
@@ -48,19 +50,32 @@ class Vigil(Cancel):
         self._sign = self._clock.monotonic()
         super().check()
 
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """As of any Cancel; not to be nested."""
+        self._resting = True
+        try:
+            yield
+        finally:
+            self._sign = self._clock.monotonic()
+            self._resting = False
+
     def close(self) -> None:
         """The work has ended; when this returns it was given up, or never will be."""
         self._closed.set()
         self._thread.join()
 
     def _watch(self) -> None:
-        while (left := self._sign + self._silence - self._clock.monotonic()) > 0:
+        while (left := self._left()) > 0:
             if self._closed.wait(min(left, threading.TIMEOUT_MAX)):
                 return
         error = ChoreOverdue(f"{self._name}: no sign of life for {self._silence:.0f} s (`limits.chore`)", HINT)
         self.set(error)
         if not self._closed.wait(self._grace):
             self._given_up(error)
+
+    def _left(self) -> float:
+        return self._silence if self._resting else self._sign + self._silence - self._clock.monotonic()
 
 
 class GivenUp:

@@ -53,6 +53,11 @@ class Cancel:
             raise self.reason or Cancelled("stopped on request", "run it again; what was transferred is kept")
 
     @contextmanager
+    def resting(self) -> Iterator[None]:
+        """While the block runs no sign of life is missed: for who only waits for work that is watched itself."""
+        yield
+
+    @contextmanager
     def ends(self, callback: Callable[[], None]) -> Iterator[None]:
         """While the block runs, `set` calls `callback` (thread-safe, quick), at once if it was set already."""
         with self._lock:

@@ -30,6 +30,7 @@ class Desk:
 
     def __init__(self, catalog: Catalog, clock: Clock | None = None) -> None:
         self.catalog, self.clock = catalog, clock or SystemClock()
+        self.hanging: dict[str, BackupError] = {}
 
 
 class Hand(SystemClock):
@@ -181,11 +182,14 @@ def answer(desk: Desk, request: int) -> Any:
     return view.result if view is not None and view.done is not None else None
 
 
-def test_a_copy_that_hangs_comes_last_the_next_time(
+def copying_of(tmp_path: Path, *names: str) -> Config:
+    copies = tuple(CopyConfig(name=name, to=str(tmp_path / name)) for name in names)
+    return replace(make_config(tmp_path, chore="1s"), copies=copies)
+
+
+def test_a_copy_that_gives_no_sign_keeps_no_other_from_its_turn_and_comes_last_the_next_time(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copies = tuple(CopyConfig(name=name, to=str(tmp_path / name)) for name in ("hangs", "good"))
-    config = replace(make_config(tmp_path, chore="1s"), copies=copies)
     tried: list[str] = []
 
     def round_(work: Work, copy: CopyConfig, *_: object) -> Round:
@@ -199,10 +203,64 @@ def test_a_copy_that_hangs_comes_last_the_next_time(
         raise AssertionError("it was ended")
 
     monkeypatch.setattr(copying, "_round", round_)
+    config = copying_of(tmp_path, "silent", "good")
     for _ in range(2):
         done = chores.do("replicate", cast(Parts, desk), config, {}, Cancel(), trigger="schedule")
-        assert isinstance(done.error, ChoreOverdue)
-    assert tried == ["hangs", "good", "hangs"]
+        assert done.outcome == "partial"
+        assert [failed["cause"] for failed in done.document["failed"]] == [
+            "copy silent: no sign of life for 1 s (`limits.chore`)"
+        ]
+    assert tried == ["silent", "good", "good", "silent"]
     views = {view.name: view.failure for view in desk.catalog.copies()}
     assert views["good"] is None
-    assert views["hangs"] is not None
+    assert views["silent"] is not None
+
+
+def test_a_copy_that_nothing_can_end_is_left_alone_until_it_has_ended_and_the_others_go_on(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = threading.Event()
+    tried: list[str] = []
+    threads: list[threading.Thread] = []
+
+    def round_(work: Work, copy: CopyConfig, *_: object) -> Round:
+        tried.append(copy.name)
+        if copy.name == "dead":
+            threads.append(threading.current_thread())
+            free.wait()
+        return Round()
+
+    monkeypatch.setattr(copying, "_round", round_)
+    config = copying_of(tmp_path, "dead", "good")
+
+    def replicate() -> chores.Finished:
+        return chores.do("replicate", cast(Parts, desk), config, {}, Cancel(), trigger="schedule", grace=0.1)
+
+    try:
+        causes = [done["cause"] for _ in range(2) for done in replicate().document["failed"]]
+        silence = "copy dead: no sign of life for 1 s (`limits.chore`)"
+        assert causes == [silence, f"{silence}; it hangs still"]
+        assert sorted(tried) == ["dead", "good", "good"]
+        assert [run.outcome for run in desk.catalog.runs(kind="replicate")] == ["partial", "partial"]
+    finally:
+        free.set()
+    threads[0].join(60)
+    assert replicate().outcome == "complete"
+    assert sorted(tried) == ["dead", "dead", "good", "good", "good"]
+
+
+def test_a_request_to_stop_reaches_the_copy_that_is_being_made(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancel, tried = Cancel(), []
+
+    def round_(work: Work, copy: CopyConfig, *_: object) -> Round:
+        tried.append(copy.name)
+        cancel.set()
+        work.cancel.wait(600)
+        raise AssertionError("it was asked to stop")
+
+    monkeypatch.setattr(copying, "_round", round_)
+    config = copying_of(tmp_path, "one", "other")
+    done = chores.do("replicate", cast(Parts, desk), config, {}, cancel, trigger="schedule")
+    assert (done.outcome, len(tried)) == ("cancelled", 1)
