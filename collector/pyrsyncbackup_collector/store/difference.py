@@ -5,16 +5,16 @@ Whether a difference is worth a transfer is decided elsewhere; here is what a pe
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from pyrsyncbackup_collector.entry import DIRECTORY, FILE, UNKNOWN, Entry, order
+from pyrsyncbackup_collector.store.unified import unified
 
 Kind = Literal["added", "removed", "type", "content", "metadata"]
 
-# difflib takes time in the square of the lines that have no counterpart: a second or two at this size.
+# What is larger nobody reads line by line.
 MAX_TEXT: Final = 1024 * 1024
 MAX_LINES: Final = 10_000
 
@@ -144,14 +144,8 @@ def text_difference(
     lines = [_lines(each) for each in contents]
     if any(len(each) > MAX_LINES for each in lines):
         return TextDifference((), "too large")
-    unified = difflib.unified_diff(
-        lines[0],
-        lines[1],
-        before_name if before is not None else "/dev/null",
-        after_name if after is not None else "/dev/null",
-        n=context,
-    )
-    return TextDifference(tuple(_shown(unified)))
+    names = (before_name if before is not None else "/dev/null", after_name if after is not None else "/dev/null")
+    return TextDifference(tuple(_shown(unified(lines[0], lines[1], *names, context))))
 
 
 def _lines(content: bytes) -> list[str]:
