@@ -126,6 +126,29 @@ def test_a_zip_holds_what_it_can_and_the_rest_is_told(tmp_path: Path) -> None:
     assert zipfile.ZipFile(sink).testzip() is None
 
 
+def test_a_zip_of_many_members_has_a_place_for_each_and_holds_none_of_them(tmp_path: Path) -> None:
+    contents, members = tree.Contents(), 2_500
+    entries = [tree.make(b"d", entry.DIRECTORY, mode=0o750, mtime_s=1_700_000_000)]
+    for number in range(members):
+        content = b"%d" % number * (number % 7)
+        facts = {"sha256": contents.add(content), "size": len(content), "mode": 0o600 + number % 8, "mtime_s": number}
+        entries.append(tree.make(b"d/%05d" % number, **facts))
+    with (tmp_path / "a.zip").open("wb") as file:
+        writer = ZipWriter(file)
+        assert write_archive(entries, contents, writer).report(tmp_path).lines() == []
+        assert len(writer._zip.filelist) == members + 1
+        assert len(writer._zip.filelist._last) < 1_000
+        assert writer._zip.NameToInfo == {}
+    subprocess.run(["unzip", "-q", "a.zip"], cwd=tmp_path, check=True)
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert archive.testzip() is None
+        assert [each.filename for each in archive.infolist()] == ["d/"] + [f"d/{n:05d}" for n in range(members)]
+    for number in range(0, members, 97):
+        path = tmp_path / "d" / f"{number:05d}"
+        assert path.read_bytes() == b"%d" % number * (number % 7)
+        assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_mtime) == (0o600 + number % 8, number)
+
+
 class _Rotten(tree.Contents):
     """Streams fail at their end: all, or all but the first for each content."""
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 import stat
 import struct
 import zipfile
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import BinaryIO, Final
+
+import msgspec
 
 from pyrsyncbackup_collector.entry import DIRECTORY, FILE, SYMLINK, Entry
 
@@ -24,6 +27,12 @@ _FIRST: Final = (1980, 1, 1, 0, 0, 0)
 _LAST: Final = (2107, 12, 31, 23, 59, 58)
 # A deflated member may be larger than its content; what comes near 4 GiB gets the large form.
 _LARGE: Final = 4_000_000_000
+# Members whose entries of the directory are packed together.
+_BLOCK: Final = 1_000
+_FACTS: Final = (
+    *("filename", "date_time", "create_system", "create_version", "extract_version", "flag_bits", "compress_type"),
+    *("external_attr", "extra", "header_offset", "CRC", "compress_size", "file_size"),
+)
 
 
 class ZipWriter:
@@ -35,7 +44,7 @@ class ZipWriter:
     knows_xattrs = False
 
     def __init__(self, file: BinaryIO) -> None:
-        self._zip = _Zip(file, "w", zipfile.ZIP_DEFLATED, allowZip64=True)
+        self._zip = _Zip(file)
 
     def cannot_hold(self, entry: Entry) -> str:
         """Names that are not text."""
@@ -74,8 +83,49 @@ class ZipWriter:
 class _Zip(zipfile.ZipFile):
     """One that was not ended gets no directory when it is thrown away: its file is closed by then."""
 
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file, "w", zipfile.ZIP_DEFLATED, allowZip64=True)
+        # Both are zipfile's own: the directory is written from the first; the second knows names that came before.
+        self.filelist = _Members()  # type: ignore[assignment]
+        self.NameToInfo = _NoNames()
+
     def __del__(self) -> None:
         """Nothing."""
+
+
+class _NoNames(dict[str, zipfile.ZipInfo]):
+    """Remembers none: a snapshot has no name twice."""
+
+    def __setitem__(self, name: str, info: zipfile.ZipInfo) -> None:
+        """Nothing."""
+
+
+class _Members:
+    """What the directory at the end needs of each member, packed: of 30 bytes each where zipfile holds 600."""
+
+    def __init__(self) -> None:
+        self._packed: list[bytes] = []
+        self._last: list[zipfile.ZipInfo] = []
+
+    def append(self, info: zipfile.ZipInfo) -> None:
+        """One more, which is complete."""
+        self._last.append(info)
+        if len(self._last) == _BLOCK:
+            facts = [[getattr(each, name) for name in _FACTS] for each in self._last]
+            self._packed.append(zlib.compress(msgspec.msgpack.encode(facts), 1))
+            self._last = []
+
+    def __len__(self) -> int:
+        return len(self._packed) * _BLOCK + len(self._last)
+
+    def __iter__(self) -> Iterator[zipfile.ZipInfo]:
+        for packed in self._packed:
+            for facts in msgspec.msgpack.decode(zlib.decompress(packed)):
+                info = zipfile.ZipInfo()
+                for name, value in zip(_FACTS, facts, strict=True):
+                    setattr(info, name, value)
+                yield info
+        yield from self._last
 
 
 def _info(entry: Entry, mode: int) -> zipfile.ZipInfo:
