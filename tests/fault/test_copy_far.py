@@ -1,6 +1,7 @@
 """A copy on another machine or in a bucket: servers that fail, that refuse, that are silent or not there."""
 
 import contextlib
+import shutil
 import socket
 import threading
 
@@ -152,6 +153,20 @@ def test_a_directory_that_is_missing_there_is_not_made(server, estate, tmp_path)
         copies.replicate(estate.store, target)
     assert not (tmp_path / "copy").exists()
     target.close()
+
+
+@pytest.mark.skipif(not shutil.which("rrsync"), reason="rrsync is not installed")
+def test_a_directory_that_rrsync_does_not_find_is_told_as_missing(server, estate, tmp_path):
+    allowed = server.authorized_keys.read_text()
+    server.authorized_keys.write_text(f'command="rrsync {tmp_path}/copy",restrict {allowed}')
+    target = copies.over_ssh(tmp_path / "copy", server, path="/")
+    (tmp_path / "copy").rmdir()
+    try:
+        with pytest.raises(CopyMissing, match="no such directory"):
+            copies.replicate(estate.store, target)
+    finally:
+        server.authorized_keys.write_text(allowed)
+        target.close()
 
 
 def test_a_connection_that_is_cut_between_two_runs_is_made_anew(server, estate, tmp_path):

@@ -43,10 +43,12 @@ def directory(path: Path) -> DirectoryTarget:
     return DirectoryTarget(path)
 
 
-def over_ssh(path: Path, sshd: Sshd, *, wait: Callable[[float], None] = nothing, **changed: Any) -> SshTarget:
-    """`path` on the machine of this sshd, which is this one."""
-    path.mkdir(exist_ok=True)
-    place = SshPlace("127.0.0.1", str(path), sshd.user, sshd.port)
+def over_ssh(
+    directory: Path, sshd: Sshd, *, path: str = "", wait: Callable[[float], None] = nothing, **changed: Any
+) -> SshTarget:
+    """`directory` on the machine of this sshd, which is this one; `path`: what it is called there."""
+    directory.mkdir(exist_ok=True)
+    place = SshPlace("127.0.0.1", path or str(directory), sshd.user, sshd.port)
     values: dict[str, Any] = {
         "key": sshd.user_key,
         "known_hosts": [sshd.folder / "user_known_hosts"],

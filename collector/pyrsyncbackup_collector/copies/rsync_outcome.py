@@ -36,7 +36,12 @@ _SIGNS: Final = (
     (("command not found", "rsync: not found"), CopyRefused, _NONE),
     (("(28)", "(122)"), CopyFull, _FULL),
     (("(13)", "(1)", "(30)"), CopyRefused, _DENIED),
-    (("No such file or directory (2)",), CopyMissing, _MISSING),
+    # Last what rrsync says: of what was asked for, and of its own directory.
+    (
+        ("No such file or directory (2)", "No such file or directory\n", "FileNotFoundError: [Errno 2]"),
+        CopyMissing,
+        _MISSING,
+    ),
 )
 _HINTS: Final = {
     _KEY: "compare what `ssh-keyscan` shows with the machine's own key, then add the line to {known_hosts}",
@@ -59,7 +64,7 @@ def failure(where: str, ended: Ended, key: str, known_hosts: str) -> CopyError:
     telling = [line for line in lines if not _ECHO.match(line)]
     said = printable(" / ".join((telling or lines)[-3:])[:500])
     for signs, kind, meaning in _SIGNS:
-        if any(sign in line for sign in signs for line in telling):
+        if any(sign in f"{line}\n" for sign in signs for line in telling):
             hint = _HINTS[meaning].format(key=key, known_hosts=known_hosts)
             return kind(f"{where}: {meaning}: {said}", hint)
     return CopyUnreachable(
