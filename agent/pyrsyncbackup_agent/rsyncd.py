@@ -46,10 +46,11 @@ ALLOWED_OPTIONS: Final = (
     "files-from",
     "from0",
 )
-# For a restore: -rlptHSAX --modify-window --numeric-ids --chmod --timeout.
+# For a restore: -rlptHSAX --specials --modify-window --numeric-ids --chmod --timeout.
 RECEIVING_OPTIONS: Final = (
     "recursive",
     "links",
+    "specials",
     "perms",
     "times",
     "modify-window",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +92,23 @@ def test_all_of_a_snapshot_goes_back_to_its_host(world: World) -> None:
     assert (site / "conf").stat().st_mode & 0o7777 == 0o555
     assert (site / "suid").stat().st_mode & 0o7777 == 0o755
     assert left_here(world) == []
+
+
+def test_pipes_arrive_and_acls_but_for_whom_they_name(world: World) -> None:
+    site = world.site
+    os.mkfifo(site / "pipe", 0o640)
+    subprocess.run(["setfacl", "-m", "u:34:rw,g::-,m::rw", site / "index.html"], check=True)
+    world.run("pull", "web1")
+    done = world.command("restore", "web1/site", str(site / "pipe"), str(site / "index.html"), "--to-host", ".")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 entry: without what an agent, which is not root, cannot give (ACLs that name users or groups): " in (
+        done.stdout
+    )
+    (name,) = received(world)
+    there = world.agent_folder / "state" / "restore" / name / str(site).lstrip("/")
+    assert stat.S_ISFIFO((there / "pipe").lstat().st_mode)
+    acl = subprocess.run(["getfacl", "-cpE", there / "index.html"], check=True, capture_output=True, text=True).stdout
+    assert acl.split() == ["user::rw-", "group::---", "mask::rw-", "other::r--"], "the group gets no more than it had"
 
 
 def test_another_choice_has_another_directory_and_the_same_one_is_never_written_over(world: World) -> None:

@@ -24,7 +24,7 @@ from pyrsyncbackup_collector.errors import NotFound, StoreFull
 from pyrsyncbackup_collector.fleet.hosts import Host
 from pyrsyncbackup_collector.pull import sandbox
 from pyrsyncbackup_collector.pull.send import Sent, send
-from pyrsyncbackup_collector.store.attributes import ACLS
+from pyrsyncbackup_collector.store.attributes import ACLS, unnamed
 from pyrsyncbackup_collector.store.layout import remove_tree
 from pyrsyncbackup_collector.store.restore_report import Reason, RestoreReport, Tally
 from pyrsyncbackup_collector.store.selection import Amount
@@ -118,6 +118,11 @@ class _Fitted:
         if len(kept) < len(entry.xattrs):
             self.tally.note(entry.path, Reason.NOT_BY_AGENT, "attributes that only root may set")
             entry = msgspec.structs.replace(entry, xattrs=kept)
+        acls = {name: unnamed(value) for name, value in entry.xattrs.items() if name in ACLS}
+        if acls.items() - entry.xattrs.items():
+            # In the sandbox of rsync nobody has a number but its own user.
+            self.tally.note(entry.path, Reason.NOT_BY_AGENT, "ACLs that name users or groups")
+            entry = msgspec.structs.replace(entry, xattrs=entry.xattrs | acls)
         return entry
 
 

@@ -71,6 +71,7 @@ def sender(source: Path, bridge_fd: int) -> list[str]:
     return [
         "rsync",
         "-rlptHSAX",
+        "--specials",
         "--modify-window=-1",
         "--numeric-ids",
         "--chmod=ug-s",
