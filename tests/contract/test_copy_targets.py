@@ -1,4 +1,4 @@
-"""What every place for a copy must do alike: a directory, another machine by rsync over SSH, by rrsync, an S3 bucket."""
+"""What every place for a copy must do alike: a directory, another machine by rsync or rrsync over SSH, an S3 bucket."""
 
 import hashlib
 import os
