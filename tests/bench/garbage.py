@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -30,6 +29,7 @@ from pyrsyncbackup_collector.pull.ledger import ModuleMemory, StoredObject
 from pyrsyncbackup_collector.store.snapshot import Change
 from pyrsyncbackup_collector.store.store import Store
 
+from tests.bench.cases import run_cases
 from tests.support.fleet import make_config
 
 MODULES = int(os.environ.get("BENCH_MODULES", "100"))
@@ -137,9 +137,7 @@ CASES = {"garbage": garbage}
 
 
 def main(names: Iterable[str]) -> None:
-    for name in names:
-        with tempfile.TemporaryDirectory(prefix="b-", dir=os.environ.get("BENCH_DIR", "/var/tmp")) as directory:
-            CASES[name](Path(directory))
+    run_cases(CASES, names)
 
 
 if __name__ == "__main__":

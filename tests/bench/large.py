@@ -11,7 +11,6 @@ import os
 import random
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,6 +19,7 @@ from pyrsyncbackup_collector.entry import Entry
 from pyrsyncbackup_collector.store.objects import Ingested, ObjectStore
 
 from tests.bench import data
+from tests.bench.cases import run_cases
 from tests.bench.scene import Scene
 
 MIB = 1 << 20
@@ -141,9 +141,7 @@ CASES: dict[str, Callable[[Path], None]] = {"large-change": changed_file, "large
 
 
 def main(names: Iterable[str]) -> None:
-    for name in names:
-        with tempfile.TemporaryDirectory(prefix="b-", dir=os.environ.get("BENCH_DIR", "/var/tmp")) as directory:
-            CASES[name](Path(directory))
+    run_cases(CASES, names)
 
 
 if __name__ == "__main__":

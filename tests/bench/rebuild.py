@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +19,8 @@ from pyrsyncbackup_collector.catalog.rebuild import rebuild
 from pyrsyncbackup_collector.entry import DIRECTORY, Entry
 from pyrsyncbackup_collector.store.snapshot import Change, Facts, Snapshot
 from pyrsyncbackup_collector.store.store import Store
+
+from tests.bench.cases import run_cases
 
 HOSTS, FILES, PER_DIRECTORY = 100, 4_400, 44
 GOAL = 100_000
@@ -116,9 +117,7 @@ CASES = {"rebuild": measure}
 
 
 def main(names: Iterable[str]) -> None:
-    for name in names:
-        with tempfile.TemporaryDirectory(prefix="b-", dir=os.environ.get("BENCH_DIR", "/var/tmp")) as folder:
-            CASES[name](Path(folder))
+    run_cases(CASES, names)
 
 
 if __name__ == "__main__":

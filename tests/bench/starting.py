@@ -11,10 +11,11 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
+
+from tests.bench.cases import run_cases
 
 # 660 ms is what a command took while each loaded all of them.
 GOAL_MS = 330
@@ -60,9 +61,7 @@ CASES = {"starting": starting}
 
 
 def main(names: Iterable[str]) -> None:
-    for name in names:
-        with tempfile.TemporaryDirectory(prefix="b-", dir=os.environ.get("BENCH_DIR", "/var/tmp")) as directory:
-            CASES[name](Path(directory))
+    run_cases(CASES, names)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import random
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from pyrsyncbackup_collector.store.rehash import Rehash
 from pyrsyncbackup_collector.store.store import Store
 
+from tests.bench.cases import run_cases
 from tests.bench.data import text
 
 GOAL = 0.8
@@ -81,9 +81,7 @@ CASES = {"verify": verify}
 
 
 def main(names: Iterable[str]) -> None:
-    for name in names:
-        with tempfile.TemporaryDirectory(prefix="b-", dir=os.environ.get("BENCH_DIR", "/var/tmp")) as directory:
-            CASES[name](Path(directory))
+    run_cases(CASES, names)
 
 
 if __name__ == "__main__":

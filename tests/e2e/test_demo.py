@@ -42,7 +42,7 @@ def test_the_demo_ends_well_and_leaves_nothing(tmp_path):
         assert part in shown
     folder = folder_of(tmp_path)
     assert not folder.exists()
-    assert knowing(folder) == {}
+    until(lambda: not knowing(folder), what="the end of all that it started")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -55,4 +55,4 @@ def test_stopped_in_the_middle_it_leaves_nothing_either(tmp_path, number):
     assert demo.wait(120) == 130
     folder = folder_of(tmp_path)
     assert not folder.exists()
-    assert knowing(folder) == {}
+    until(lambda: not knowing(folder), what="the end of all that it started")

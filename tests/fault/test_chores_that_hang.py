@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -28,7 +27,7 @@ from pyrsyncbackup_collector.store.store import Store
 
 from tests.support.estate import Content, Estate
 from tests.support.fleet import make_config
-from tests.support.frozen import Frozen
+from tests.support.frozen import Frozen, frozen
 from tests.support.waiting import until
 
 
@@ -57,14 +56,8 @@ def test_an_rsync_of_a_copy_that_never_ends_is_ended(script: str, monkeypatch: p
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Frozen]:
-    try:
-        made = Frozen(tmp_path)
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"no loop device here: {error.stderr.decode()[:200]}")
-    try:
+    with frozen(tmp_path) as made:
         yield made
-    finally:
-        made.close()
 
 
 @as_root

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -30,7 +29,7 @@ from pyrsyncbackup_collector.transport.invitations import own_identity
 
 from tests.support.agent import RunningAgent
 from tests.support.fleet import direct_host, introduce, make_config, pin
-from tests.support.frozen import Frozen
+from tests.support.frozen import Frozen, frozen
 from tests.support.hostile_agent import HostileAgent
 from tests.support.plain_agent import serving
 from tests.support.sandboxes import chosen
@@ -192,14 +191,8 @@ def answers(scene: Scene, host: Host) -> bool:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Frozen]:
-    try:
-        made = Frozen(tmp_path)
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"no loop device here: {error.stderr.decode()[:200]}")
-    try:
+    with frozen(tmp_path) as made:
         yield made
-    finally:
-        made.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")

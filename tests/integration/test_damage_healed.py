@@ -14,6 +14,7 @@ from pyrsyncbackup_collector.store.snapshot import DAMAGED
 from pyrsyncbackup_collector.store.verify import Scope, verify
 
 from tests.support.agent import RunningAgent
+from tests.support.anybody import let_through
 from tests.support.puller import Puller
 from tests.support.vault import flip
 from tests.support.versions import versions
@@ -61,16 +62,10 @@ class World:
         self.agent.stop()
 
 
-def open_to_everyone(top: Path) -> None:
-    for directory in (top, *top.parents):
-        if os.access(directory, os.W_OK) and directory != Path("/") and directory.stat().st_uid == os.geteuid():
-            directory.chmod(directory.stat().st_mode | 0o055)
-
-
 @pytest.fixture
 def world(tmp_path):
     made = World(tmp_path)
-    open_to_everyone(made.top)
+    let_through(made.top)
     for number in range(40):
         (made.top / f"{number:02}").write_text(f"number {number}\n")
     yield made

@@ -9,6 +9,7 @@ from pyrsyncbackup_collector.errors import Cancelled, CatalogLocked, ModuleNotRe
 from pyrsyncbackup_collector.pull.report import Outcome
 
 from tests.support.agent import RunningAgent
+from tests.support.anybody import let_through
 from tests.support.puller import Puller
 
 
@@ -40,12 +41,6 @@ class World:
         self.client.close()
         self.puller.close()
         self.agent.stop()
-
-
-def open_to_everyone(top: Path) -> None:
-    for directory in (top, *top.parents):
-        if os.access(directory, os.W_OK) and directory != Path("/") and directory.stat().st_uid == os.geteuid():
-            directory.chmod(directory.stat().st_mode | 0o055)
 
 
 @pytest.fixture
@@ -120,7 +115,7 @@ def test_public_content_of_another_host_does_not_travel(world):
     (world.top / "a").write_text("public")
     (world.top / "p").write_text("private")
     (world.top / "p").chmod(0o600)
-    open_to_everyone(world.top)
+    let_through(world.top)
     world.pull()
     other = world.puller.client(world.agent.address, world.agent.certificate_pem, host="web2")
     report = world.puller.pull(other, "srv")
@@ -282,7 +277,7 @@ def test_a_commit_that_did_not_reach_the_catalog_is_made_up_for_by_the_next_pull
 
 def test_what_a_host_does_not_share_is_sent_by_the_next_host_itself(world):
     (world.top / "a").write_text("public, but not for others")
-    open_to_everyone(world.top)
+    let_through(world.top)
     world.pull(share=False)
     assert world.snapshot()[b"a"].public
     with closing(world.puller.client(world.agent.address, world.agent.certificate_pem, "web2")) as other:

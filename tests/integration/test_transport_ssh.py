@@ -21,6 +21,7 @@ from pyrsyncbackup_collector.transport.invitations import invite, own_ssh_key
 from pyrsyncbackup_collector.transport.ssh_tunnel import SshTunnel
 
 from tests.support.fleet import changed, make_config, pin, ssh_host
+from tests.support.openssh import key_agent
 from tests.support.plain_agent import PlainAgent, serving
 from tests.support.sshd import make_key, running
 from tests.support.tcp import closed_port
@@ -231,12 +232,9 @@ def test_a_missing_key_names_the_file(connections, host, tmp_path):
 @pytest.fixture
 def ssh_agent(tmp_path, monkeypatch):
     path = tmp_path / "a.sock"
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
-    until(path.exists)
     monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
-    yield path
-    agent.kill()
-    agent.wait()
+    with key_agent(path):
+        yield path
 
 
 def test_a_key_with_passphrase_needs_an_ssh_agent_and_works_with_one(connections, host, sshd, tmp_path, monkeypatch):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 
 class Frozen:
@@ -30,6 +34,17 @@ class Frozen:
     def close(self) -> None:
         self.thaw()
         _run("umount", "-l", self.place)
+
+
+@contextlib.contextmanager
+def frozen(base: Path) -> Iterator[Frozen]:
+    """One in `base`, thawed and unmounted at the end; skips the test where none can be made."""
+    try:
+        made = Frozen(base)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no loop device here: {error.stderr.decode()[:200]}")
+    with contextlib.closing(made):
+        yield made
 
 
 def _run(*argv: str | Path) -> None:

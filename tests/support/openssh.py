@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from pyrsyncbackup_collector.transport.route import Endpoint, Route
 
 from tests.support.orphans import command, descendants
 from tests.support.tcp import exactly
+from tests.support.waiting import until
 
 TIMEOUT = 30
 
@@ -30,6 +33,18 @@ def with_config(folder: Path, text: str = "") -> str:
     script.write_text(f'#!/bin/sh\nexec {real} -F {config} "$@"\n')
     script.chmod(0o755)
     return f"{folder}:{os.environ['PATH']}"
+
+
+@contextlib.contextmanager
+def key_agent(socket: Path) -> Iterator[None]:
+    """An ssh-agent that holds no key yet and listens there, while the block runs."""
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
+    try:
+        until(socket.exists)
+        yield
+    finally:
+        agent.kill()
+        agent.wait()
 
 
 def clients(pid: int | None = None) -> list[int]:

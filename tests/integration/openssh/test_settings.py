@@ -13,7 +13,7 @@ from pyrsyncbackup_collector.transport import openssh as openssh_transport
 
 from tests.support import openssh
 from tests.support.fleet import changed
-from tests.support.openssh import TIMEOUT, answers, failure, leads_nowhere
+from tests.support.openssh import TIMEOUT, answers, failure, key_agent, leads_nowhere
 from tests.support.sshd import make_key
 from tests.support.tcp import closed_port
 from tests.support.waiting import until
@@ -136,12 +136,9 @@ def test_a_machine_without_openssh_says_what_to_install(connect, host, monkeypat
 @pytest.fixture
 def ssh_agent(tmp_path, monkeypatch):
     path = tmp_path / "a.sock"
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
-    until(path.exists)
     monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
-    yield path
-    agent.kill()
-    agent.wait()
+    with key_agent(path):
+        yield path
 
 
 def test_a_key_that_only_the_ssh_agent_holds(connect, host, sshd, ssh_agent):

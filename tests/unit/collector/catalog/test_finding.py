@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from pyrsyncbackup_collector.catalog.changing import PathChange, grouped
@@ -17,13 +15,6 @@ from tests.support.estate import Content, Estate
 
 DAY = 86_400.0
 CONF = b"etc/nginx/nginx.conf"
-
-
-@pytest.fixture
-def estate(tmp_path: Path) -> Iterator[Estate]:
-    made = Estate(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.errors import CatalogError
@@ -14,17 +11,6 @@ from tests.support.snapshots import change, digest, memory, snapshot, stored
 from tests.support.still_clock import StillClock
 
 DAY = 86400.0
-
-
-@pytest.fixture
-def clock() -> StillClock:
-    return StillClock()
-
-
-@pytest.fixture
-def catalog(tmp_path: Path, clock: StillClock) -> Iterator[Catalog]:
-    with Catalog.create(tmp_path / "catalog.sqlite", "store-1", clock=clock) as made:
-        yield made
 
 
 def record(catalog: Catalog, *names: str) -> None:

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.errors import BackupError, HostUnreachable, TransferFailed
 from pyrsyncbackup_collector.transport.offer import Hints, ModuleOffer, ModuleState, Root
 
 from tests.support.still_clock import StillClock
-
-
-@pytest.fixture
-def clock() -> StillClock:
-    return StillClock()
-
-
-@pytest.fixture
-def catalog(tmp_path: Path, clock: StillClock) -> Iterator[Catalog]:
-    with Catalog.create(tmp_path / "catalog.sqlite", "store-1", clock=clock) as made:
-        yield made
 
 
 def rows(catalog: Catalog, sql: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +90,6 @@ def test_a_pruned_catalog_answers_like_one_made_anew(rounds: list[tuple[dict[byt
 )
 def test_versions_are_put_right(versions: Any, kept: list[int], left: Any) -> None:
     assert settled(versions, kept) == left
-
-
-@pytest.fixture
-def estate(tmp_path: Path) -> Iterator[Estate]:
-    made = Estate(tmp_path)
-    yield made
-    made.close()
 
 
 def filled(estate: Estate, count: int) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.catalog.views import Failure, SpaceView
 from pyrsyncbackup_collector.errors import HostUnreachable, TransferFailed
@@ -14,17 +10,6 @@ from pyrsyncbackup_collector.transport.offer import AgentInfo, Hints, ModuleOffe
 
 from tests.support.snapshots import change, digest, memory, snapshot, stored
 from tests.support.still_clock import StillClock
-
-
-@pytest.fixture
-def clock() -> StillClock:
-    return StillClock()
-
-
-@pytest.fixture
-def catalog(tmp_path: Path, clock: StillClock) -> Iterator[Catalog]:
-    with Catalog.create(tmp_path / "catalog.sqlite", "store-1", clock=clock) as made:
-        yield made
 
 
 def offer(name: str, state: ModuleState = ModuleState.READY) -> ModuleOffer:

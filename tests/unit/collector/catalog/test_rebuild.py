@@ -26,13 +26,6 @@ CONTENTS = [b"common", b"private", b"own", b"new", b"later", b"never sent", b"\x
 
 
 @pytest.fixture
-def estate(tmp_path: Path) -> Iterator[Estate]:
-    made = Estate(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def filled(estate: Estate) -> Estate:
     """Three hosts, full manifests and deltas, partials, claimed and private contents, names that are not UTF-8."""
     many = {b"etc/many/%02d" % number: Content(b"%d" % number) for number in range(20)}
