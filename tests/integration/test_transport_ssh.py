@@ -163,6 +163,17 @@ def test_a_login_that_never_ends(connections, host, sshd):
     assert "SSH login" in error.cause
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="ends a process of sshd's by its own command")
+def test_a_login_that_is_cut_is_no_refusal(connections, host, sshd):
+    """As by a server that is restarted, or that the kernel ends when memory runs out."""
+    sshd.options = ['AuthorizedKeysCommand /bin/sh -c "kill -9 $PPID"', "AuthorizedKeysCommandUser root"]
+    sshd.authorize()
+    sshd.restart()
+    error = failure(connections, host)
+    assert type(error) is errors.HostUnreachable
+    assert "ended the connection during the SSH login" in error.cause
+
+
 @gives_up
 def test_an_agent_that_answers_no_question(connections, sshd, config, tmp_path):
     """Its TLS stands, and the first call is never answered."""

@@ -340,6 +340,8 @@ def _login_failures(host: Host) -> Iterator[None]:
                 f"{name}: {host.address}:{ssh.port} does not end the SSH login in time",
                 "look at its log: what the login asks there (PAM, a directory of users) does not answer",
             ) from error
+        if "EOF" in str(error):  # nor here
+            raise _cut_at_login(host) from error
         raise SshRefused(
             f"{name}: the SSH server refuses user {ssh.user} with the key {ssh.key}",
             "add the key that `pyrsyncbackup invitation` prints to that user's authorized_keys",
@@ -347,11 +349,14 @@ def _login_failures(host: Host) -> Iterator[None]:
     except paramiko.ssh_exception.IncompatiblePeer as error:
         raise SshRefused(f"{name}: no common SSH algorithms: {error}", "update the host's SSH server") from error
     except (paramiko.SSHException, EOFError, OSError) as error:
-        why = f": {error}" if str(error) else ""
-        raise HostUnreachable(
-            f"{name}: {host.address}:{ssh.port} ended the connection during the SSH login{why}",
-            "is it an SSH server, and below its MaxStartups?",
-        ) from error
+        raise _cut_at_login(host, f": {error}" if str(error) else "") from error
+
+
+def _cut_at_login(host: Host, why: str = "") -> HostUnreachable:
+    return HostUnreachable(
+        f"{host.name}: {host.address}:{host.ssh.port} ended the connection during the SSH login{why}",
+        "is it an SSH server, and below its MaxStartups?",
+    )
 
 
 def _channel_failure(error: Exception, host: Host, address: str, port: int) -> ConnectError:
