@@ -263,10 +263,19 @@ def test_an_agent_that_goes_on_after_the_client_is_stopped(connect, agent, monke
 
 def test_what_begins_while_the_session_is_closed_ends_too(connect, agent):
     """The thread that fetches begins its transfer while a request to stop closes the session."""
+    stuck = threading.Event()
+
+    def silent():
+        stuck.wait()
+        yield pb.ListEntriesResponse()
+
+    # An answer that is there before the end would be given.
+    agent.listing = silent()
     session = connect().open("etc")
     session.close()
     with pytest.raises(errors.BackupError):
         next(session.list())
+    stuck.set()
     ours, theirs = socket.socketpair()
     with ours, pytest.raises(errors.BackupError):
         session.transfer(1).run(lambda: (theirs.detach(), os.dup(ours.fileno())))
