@@ -19,6 +19,7 @@ from pyrsyncbackup_collector.store.difference import compare, differences
 from pyrsyncbackup_collector.store.snapshot import Change, Facts, Snapshot
 
 from tests.support.estate import Estate
+from tests.support.memory import MEMORY
 from tests.support.snapshots import digest
 
 PATHS = (b"a", b"a-b", b"b\xff", b"c\n")
@@ -68,7 +69,7 @@ def entry(path: bytes, state: dict[str, Any]) -> Entry:
 
 @contextmanager
 def estate_of(pulls: list[tuple[str, dict[bytes, dict[str, Any] | None]]]) -> Iterator[Estate]:
-    with tempfile.TemporaryDirectory() as folder, closing(Estate(Path(folder))) as estate:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder, closing(Estate(Path(folder))) as estate:
         for number, (host, found) in enumerate(pulls):
             previous = estate.store.newest(host, MODULE)
             present = {one.path for one in estate.store.entries(previous)} if previous else set()

@@ -15,6 +15,7 @@ from pyrsyncbackup_collector.catalog.pruning import settled
 from pyrsyncbackup_collector.catalog.rebuild import rebuild
 
 from tests.support.estate import Content, Estate
+from tests.support.memory import MEMORY
 from tests.support.versions import versions
 
 PATHS = [b"etc/a", b"etc/b", b"etc/sub/c", b"etc/\xff"]
@@ -58,7 +59,7 @@ def prune(estate: Estate, sequences: Sequence[int]) -> None:
 @settings(max_examples=60, deadline=None)
 @given(ROUNDS)
 def test_a_pruned_catalog_answers_like_one_made_anew(rounds: list[tuple[dict[bytes, str], bool, set[int]]]) -> None:
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
         estate = Estate(Path(directory))
         present: dict[bytes, str] = {}
         for number, (changed, partial, going) in enumerate(rounds, 1):

@@ -28,10 +28,10 @@ from pyrsyncbackup_collector.store.snapshot import Change, Snapshot
 from pyrsyncbackup_collector.store.store import Store
 
 from tests.support.estate import Content, _file
+from tests.support.memory import MEMORY
 from tests.support.still_clock import StillClock
 
 GRACE = 3600.0
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 MODULES = (("web1", "etc"), ("web1", "nginx"), ("web2", "etc"))
 # Few contents, so that they come back all the time.
 CONTENTS = tuple(b"content %d" % number for number in range(6))

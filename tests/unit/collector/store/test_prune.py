@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,13 +19,21 @@ from pyrsyncbackup_collector.store.reserve import PIECE, REMOVAL, SIZE, Reserve
 from pyrsyncbackup_collector.store.snapshot import Change, Snapshot
 from pyrsyncbackup_collector.store.store import Store
 
+from tests.support.memory import MEMORY
+
 ENTRIES = [Entry(path_text="etc", type=DIRECTORY), *(Entry(path_text=f"etc/{n:04}", size=n) for n in range(40))]
+
+
+@contextmanager
+def a_store(path: Path) -> Iterator[Store]:
+    Store.create(path)
+    with Store.open(path, lock=True) as opened:
+        yield opened
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    Store.create(tmp_path / "store")
-    with Store.open(tmp_path / "store", lock=True) as opened:
+    with a_store(tmp_path / "store") as opened:
         yield opened
 
 
@@ -189,11 +199,9 @@ def test_whether_a_snapshot_can_be_read_is_found_out_with_its_base(store: Store,
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.sets(st.integers(1, 10), max_size=4)), min_size=1, max_size=10))
 def test_whatever_is_pruned_what_is_listed_can_be_read_and_nothing_else_lies_about(
-    tmp_path_factory: pytest.TempPathFactory, rounds: list[tuple[bool, set[int]]]
+    rounds: list[tuple[bool, set[int]]],
 ) -> None:
-    path = tmp_path_factory.mktemp("prune") / "store"
-    Store.create(path)
-    with Store.open(path, lock=True) as store:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as directory, a_store(Path(directory) / "store") as store:
         for number, (full, going) in enumerate(rounds, 1):
             commit(store, full=full)
             prune(store, *(one for one in going if one != number))
