@@ -170,7 +170,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.mark.parametrize(("kill_at", "committed"), [(1, False), (25_000, False), (-1, True)])
 def test_a_kill_in_the_middle_of_a_commit_leaves_it_whole(path: Path, kill_at: int, committed: bool) -> None:
-    ended = subprocess.run([sys.executable, "-c", KILLED, str(path), str(kill_at)], timeout=60)
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(path), str(kill_at)], timeout=200)
     assert ended.returncode == -signal.SIGKILL
     with Catalog.open(path, "store-1", verify=True) as catalog:
         assert len(catalog.snapshots()) == 1 + committed

@@ -88,7 +88,7 @@ def test_killed_while_a_large_file_is_cut(tmp_path: Path, agent: RunningAgent, p
             [sys.executable, "-m", "tests.support.pull_child", json.dumps(asked)],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=200,
             check=False,
             cwd=Path(__file__).parents[2],
         )

@@ -162,7 +162,7 @@ def test_killed_anywhere_in_a_pull(scene: Scene, point: str) -> None:
     new = scene.change()
     with adopted() as none_is_left:
         child = scene.child(point)
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=200)
         assert child.returncode == -signal.SIGKILL, out + err
         none_is_left()
     until(lambda: not descendants(scene.agent.pid), what="the end of the agent's rsync")

@@ -177,7 +177,7 @@ class RunningAgent:
     @property
     def log(self) -> str:
         """What it logged so far."""
-        return self.log_file.read_text() if self.log_file.exists() else ""
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     # How to reach it
 

@@ -125,7 +125,7 @@ class RunningCollector:
     @property
     def log(self) -> str:
         """What it logged so far."""
-        return self.log_file.read_text() if self.log_file.exists() else ""
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     def events(self, event: str | None = None, **fields: object) -> list[Mapping[str, Any]]:
         """Log lines with this event and these fields."""

@@ -35,7 +35,7 @@ def say(file: Path, *arguments: str, user: tuple[str, ...] = ()) -> Said:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=200,
         check=False,
     )
     base = str(file.parent)

@@ -70,7 +70,7 @@ class Desk:
             capture_output=True,
             text=True,
             errors="surrogateescape",
-            timeout=2 * PATIENCE,
+            timeout=4 * PATIENCE,
             stdin=subprocess.DEVNULL,
             check=False,
         )
