@@ -120,7 +120,7 @@ def test_a_daemon_that_is_ended_stops_the_drill_and_says_so(world: World) -> Non
     assert world.stop_daemon() == 0
     assert command.wait(PATIENCE) == 130
     assert said(world) == "error: stopped on request\n  next: run it again; it goes on\n"
-    assert validators(world) == {}
+    until(lambda: not validators(world), PATIENCE, "the validator to be ended")
     assert not (world.collector / "drill").exists()
     assert [each["state"] for each in drills(world)] == ["ok"] or drills(world) == []
 

@@ -16,7 +16,7 @@ from tests.support.topologies import BASTION, with_peers
 pytestmark = [needs_network, pytest.mark.root]
 
 # As between continents, and then some: the work of a busy machine shall be little beside it.
-ROUND_TRIP = 0.3
+ROUND_TRIP = 0.5
 
 # Checks of one host on one route, as the daemon makes them; prints how long each took, in seconds.
 _CHECKS = """
@@ -31,7 +31,7 @@ from pyrsyncbackup_collector.transport.connections import Connections
 settings = config.load(Path(sys.argv[1]))
 connections = Connections(settings, SystemClock())
 host, took = Fleet.from_config(settings).host(sys.argv[2]), []
-for _ in range(3):
+for _ in range(6):
     began = time.monotonic()
     with connections.agent(host) as agent:
         assert discover(agent, host, check=None).ready[0].fingerprint
@@ -63,4 +63,5 @@ def test_an_unchanged_check_behind_a_relay_takes_three_round_trips_at_most(trans
             # The way is as far as it should be, and all of it was one SSH connection.
             assert opening > 3 * ROUND_TRIP
             assert proxy.connections == 1
-        assert min(checks) < 3.5 * ROUND_TRIP, [round(took / ROUND_TRIP, 2) for took in (opening, *checks)]
+        # A fourth would show whole.
+        assert min(checks) < 4 * ROUND_TRIP, [round(took / ROUND_TRIP, 2) for took in (opening, *checks)]

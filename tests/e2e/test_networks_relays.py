@@ -179,6 +179,7 @@ def test_a_daemon_takes_in_the_peers_that_accepted_an_invitation_of_their_own(wo
     world.sites["db1"].agent.accept(world.run("invitation", "db1", "--via", "bastion", "--name", "backup1"))
     world.start_daemon()
     until(lambda: [e for e in world.ask("snapshots")["snapshots"] if e["host"] == "db1"], what="a pull of db1")
+    until(lambda: world.ask("host", "list")["offered"], what="the one that was refused")
     listed = world.ask("host", "list")
     assert [host["host"] for host in listed["hosts"]] == ["bastion", "db1"]
     offered = {offer["name"]: offer["refused"] for offer in listed["offered"]}

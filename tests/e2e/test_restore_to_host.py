@@ -174,7 +174,7 @@ def test_what_a_killed_command_left_is_removed_by_the_next(world: World) -> None
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_one_that_is_ended_leaves_nothing_here_and_goes_on_there(world: World, number: int) -> None:
-    (world.site / "large").write_bytes(os.urandom(32 << 20))
+    (world.site / "large").write_bytes(os.urandom(64 << 20))
     (world.site / "secret").chmod(0o600)
     (world.site / "suid").chmod(0o755)
     world.run("pull", "web1")
