@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +76,7 @@ def test_space_of_what_is_not_there_is_said(said, which: str) -> None:
 def test_gc_says_what_would_go_then_removes_it(said) -> None:
     code, out, _ = said("gc", "--dry-run")
     assert code == 0
-    assert "named by nothing since 1970-01-01" in out
+    assert re.search("named by nothing since (1970-01-01|1969-12-31)", out), "west of Greenwich it was the day before"
     assert "would remove 1 object and free" in out
     document = json.loads(said("gc", "--dry-run", "--json")[1])
     assert (document["objects"], document["waiting_objects"], len(document["groups"])) == (1, 0, 1)
