@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.copies.reading import opened
 from pyrsyncbackup_collector.copies.recovery import RECOVERING, Recovery
 from pyrsyncbackup_collector.copies.seal import Plain
-from pyrsyncbackup_collector.errors import Cancelled, StoreBusy, StoreError
+from pyrsyncbackup_collector.errors import Cancelled, StoreBusy, StoreError, StoreMissing
 from pyrsyncbackup_collector.store.signature import KeySigner
 from pyrsyncbackup_collector.store.store import Store
 from pyrsyncbackup_collector.transport.invitations import own_identity
@@ -241,6 +243,75 @@ def test_a_recovery_that_was_cut_goes_on_and_is_no_store_before(place, tmp_path)
     assert (done.snapshots, done.damaged) == (3, [])
     with Store.open(new) as store:
         assert store.id == place.id
+    target.close()
+
+
+def test_killed_at_any_step_it_goes_on_and_is_no_store_before(tmp_path):
+    for name in ("source", "keys", "new"):
+        (tmp_path / name).mkdir()
+    signer = KeySigner(own_identity(tmp_path / "keys").key_pem)
+    estate = Estate(tmp_path / "source", large=1 << 20)
+    estate.pull("web1", "etc", {b"etc/f": Content(b"first"), b"etc/g": Content(b"same")})
+    estate.pull("web1", "etc", {b"etc/f": Content(b"second")})
+    estate.pull("web2", "data", {b"data/large": Content(LARGE[: 3 << 19])})
+    target = copies.directory(tmp_path / "copy")
+    copies.make(target, estate.store, Plain())
+    copies.replicate(estate.store, target)
+    estate.close()
+    argv = [sys.executable, "-m", "tests.support.recover_child", target.path, tmp_path / "new", tmp_path / "keys"]
+    steps = int(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout)
+    assert steps > 15
+    whole = []
+    for number in range(1, steps + 1):
+        new = tmp_path / "new" / str(number)
+        with contextlib.suppress(StoreMissing), Store.open(new) as store:
+            whole.append(number)
+            assert contents(store) == 4
+        if number < steps:
+            with (
+                opened(target) as copy,
+                Recovery(copy, new, signer, check=copies.nothing, tell=copies.nothing) as recovery,
+            ):
+                done = recovery.run(1_790_000_000.0)
+            assert (done.snapshots, done.damaged, done.absent) == (3, [], [])
+            with Store.open(new, signer=signer) as store:
+                assert contents(store) == 4
+                assert [store.verify_log(host, module) for host, module in store.modules()] == [[], []]
+            assert not list(new.rglob(".tmp-*"))
+    # The last but one lacks nothing but the removal of its mark.
+    assert whole == [steps - 1, steps]
+    target.close()
+
+
+def contents(store):
+    """How many different contents all its snapshots have, each proven."""
+    found = set()
+    for host, module in store.modules():
+        for snapshot in store.snapshots(host, module):
+            for entry in store.entries(snapshot, verify=True):
+                if entry.sha256:
+                    found.add(store.objects.read_entry(entry))
+    return len(found)
+
+
+def test_one_that_was_killed_after_its_last_step_and_is_in_use_is_not_made_anew(place, tmp_path):
+    target = copies.directory(tmp_path / "copy")
+    with Store.open(place.path / "store") as store:
+        copies.make(target, store, Plain())
+        copies.replicate(store, target)
+    (place.path / "store" / RECOVERING).write_text(place.id)
+    with place.estate() as estate:
+        estate.store.reconcile()
+        estate.pull("web1", "etc", {b"etc/f01": Content(b"after that")})
+    with (
+        opened(target) as copy,
+        Recovery(copy, place.path / "store", place.signer, check=copies.nothing, tell=copies.nothing) as recovery,
+        pytest.raises(StoreError, match="there is a store already"),
+    ):
+        recovery.run(1_790_000_000.0)
+    with Store.open(place.path / "store", signer=place.signer) as store:
+        assert store.newest("web1", "etc").sequence == 3
+        assert store.verify_log("web1", "etc") == []
     target.close()
 
 

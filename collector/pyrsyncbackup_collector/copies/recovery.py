@@ -298,7 +298,9 @@ def _must_be_free(place: Path, id: str) -> None:
             )
         return
     own = {layout.LOCK, layout.README, RESERVE, "lost+found"}
-    foreign = sorted(item.name for item in place.iterdir() if item.name not in own)
+    # The mark itself may have been cut short.
+    there = (item.name for item in place.iterdir() if not item.name.startswith(layout.TEMPORARY))
+    foreign = sorted(name for name in there if name not in own)
     if foreign:
         raise StoreError(f"not empty: {place} holds {foreign[0]!r}", "name an empty or a new directory as `store`")
 

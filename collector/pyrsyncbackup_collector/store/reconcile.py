@@ -44,6 +44,7 @@ def reconcile(store: Store) -> ReconcileReport:
     report = ReconcileReport()
     _clear_incoming(store, report)
     store.objects.clear_temporary()
+    _clear_top(store.path)
     store.reserve.fill()
     for host, module in store.modules():
         try:
@@ -51,6 +52,14 @@ def reconcile(store: Store) -> ReconcileReport:
         except StoreError as fault:
             report.faults.append(f"{host}/{module}: {fault.cause}")
     return report
+
+
+def _clear_top(path: Path) -> None:
+    """Remove what was never finished beside the store's own directories, the mark of a recovery that was among it."""
+    with translated(path):
+        for item in path.iterdir():
+            if item.name.startswith(layout.TEMPORARY) and item.is_file():
+                item.unlink()
 
 
 def _clear_incoming(store: Store, report: ReconcileReport) -> None:
