@@ -10,6 +10,7 @@ from typing import Any
 from pyrsyncbackup_collector import errors
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.cli import screen
+from pyrsyncbackup_collector.cli.patience import answering
 from pyrsyncbackup_collector.cli.status import is_alive
 from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.clock import SystemClock
@@ -35,7 +36,8 @@ def do(place: Workplace, name: str, options: Mapping[str, Any]) -> dict[str, Any
             amount = f" {done:,} of {total:,}" if total else f" {done:,}" if done else ""
             status.update(f"{name}: {phase}{amount}")
 
-        Reserve(place.config.store).lend(place.config.catalog.parent)
+        with answering(place.config.store):
+            Reserve(place.config.store).lend(place.config.catalog.parent)
         with place.catalog() as catalog:
             if is_alive(catalog.daemon(), SystemClock().now()):
                 return _ask(catalog, name, options, watch)

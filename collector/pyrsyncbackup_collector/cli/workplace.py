@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from pyrsyncbackup_collector import config as configuration
 from pyrsyncbackup_collector.cli import amounts
 from pyrsyncbackup_collector.cli.names import Which, no_snapshot
+from pyrsyncbackup_collector.cli.patience import answering
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.config import Config, CopyConfig, Policy
 from pyrsyncbackup_collector.errors import (
@@ -207,7 +208,9 @@ class Workplace:
             with self.source.opened(only, signer) as copy:
                 yield copy
             return
-        with Store.open(self.config.store, lock=lock, signer=signer) as store:
+        with answering(self.config.store):
+            opened = Store.open(self.config.store, lock=lock, signer=signer)
+        with opened as store:
             store.objects.other_lists = partial(self._lists_of, store.id)
             yield store
 
