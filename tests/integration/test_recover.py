@@ -194,9 +194,13 @@ def test_what_is_not_sound_in_the_copy_is_named_and_the_rest_comes(place, tmp_pa
     place.configure(f'to = "{tmp_path}/copy"')
     assert place.run("copies", "init", "other") == 0
     assert place.run("replicate") == 0
-    digests = (hashlib.sha256(b"%d" % number * 50).hexdigest() for number in (5, 6))
-    first, second = (tmp_path / "copy/objects" / digest[:2] / digest[2:] for digest in digests)
+    digests = (hashlib.sha256(b"%d" % number * 50).hexdigest() for number in range(5, 9))
+    bad = first, second, pipe, endless = [tmp_path / "copy/objects" / digest[:2] / digest[2:] for digest in digests]
     first.unlink()
+    pipe.unlink()
+    os.mkfifo(pipe)
+    endless.unlink()
+    endless.symlink_to("/dev/zero")
     second.chmod(0o600)
     data = bytearray(second.read_bytes())
     data[len(data) // 2] ^= 1
@@ -207,7 +211,7 @@ def test_what_is_not_sound_in_the_copy_is_named_and_the_rest_comes(place, tmp_pa
     assert place.run("recover", "--from", "other", "--json") == 13
     document = shown(capsys)
     whats = " ".join(one["what"] for one in document["damaged"])
-    assert all(file.parent.name + file.name in whats for file in (first, second))
+    assert all(file.parent.name + file.name in whats for file in bad)
     assert [one["module"] for one in document["faults"]] == ["web2/data"]
     assert document["snapshots"] == 2
     assert not list((place.path / "store").rglob(".tmp-*"))

@@ -6,7 +6,9 @@ on. What the log names and the copy does not have gets its line in the log, so t
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -212,9 +214,11 @@ class Recovery:
         name = f"{recorded.name}.{recorded.kind}.zst"
         source = layout.module_directory(self._copy.path, recorded.host, recorded.module) / name
         with self._copy.manifest(recorded, verify=True):
-            pass
+            data = source.read_bytes()
+        if hashlib.sha256(data).hexdigest() != recorded.digest:
+            raise StoreDamaged(f"{source} changed while it was read")
         with translated(directory):
-            layout.write_durably(directory / name, source.read_bytes())
+            layout.write_durably(directory / name, data)
 
     def _log(self, directory: Path, host: str, module: str, content: LogContent, brought: set[str]) -> None:
         """The copy's log, with what has to be said about it, sealed by this collector's key."""
@@ -315,9 +319,12 @@ def _first_content(place: Path) -> str:
 
 
 def _blocks(source: Path) -> Iterator[bytes]:
-    """What a file of the copy holds. Raises StoreDamaged."""
+    """What an object's file of the copy holds. Raises StoreDamaged."""
     try:
-        with source.open("rb", buffering=0) as file:
+        with open(os.open(source, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
+            # What was laid there by hand, a pipe or a device, holds nobody up and fills no disk.
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise StoreDamaged("it is no regular file in the copy")
             while block := file.read(1 << 20):
                 yield block
     except FileNotFoundError:
