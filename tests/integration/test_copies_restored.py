@@ -6,7 +6,7 @@ import pytest
 from pyrsyncbackup_collector.copies.directory import DirectoryTarget
 from pyrsyncbackup_collector.copies.reading import opened
 from pyrsyncbackup_collector.copies.seal import Plain
-from pyrsyncbackup_collector.errors import CopySealed, StoreDamaged
+from pyrsyncbackup_collector.errors import CopyDamaged, CopySealed, StoreDamaged
 from pyrsyncbackup_collector.store.restore import restore
 
 from tests.support import copies
@@ -88,6 +88,26 @@ def test_an_encrypted_copy_shows_neither_contents_nor_digests(estate, keys, tmp_
             data = file.read_bytes()
             assert b"secret" not in data
             assert bytes.fromhex(digest) not in data
+
+
+@pytest.mark.parametrize("left", [None, b""], ids=["missing", "empty"])
+def test_an_encrypted_copy_that_lost_the_key_for_its_names_gets_it_again(estate, keys, tmp_path, left):
+    target, seal = copies.directory(tmp_path / "copy"), keys.seal()
+    copies.make(target, estate.store, seal)
+    estate.pull("web1", "etc", {b"etc/a": Content(b"secret")})
+    copies.replicate(estate.store, target, seal)
+    file = tmp_path / "copy/names.age"
+    file.unlink()
+    if left is not None:
+        file.write_bytes(left)
+    with pytest.raises(CopyDamaged, match=r"names\.age is missing"), opened(target, keys.identity):
+        pass
+    assert copies.replicate(estate.store, target, seal, full=True).repaired == 1
+    with opened(target, keys.identity) as copy:
+        (entry,) = [one for one in copy.entries(copy.newest("web1", "etc")) if one.sha256]
+        assert copy.objects.read_entry(entry) == b"secret"
+    assert copies.replicate(estate.store, target, seal, full=True).repaired == 0
+    target.close()
 
 
 def test_an_encrypted_copy_is_not_read_without_its_key(estate, keys, tmp_path):

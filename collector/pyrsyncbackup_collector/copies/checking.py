@@ -14,7 +14,7 @@ from pyrsyncbackup_collector.copies import form, refs
 from pyrsyncbackup_collector.copies.bring import Bringer
 from pyrsyncbackup_collector.copies.form import Held, ModuleState, State
 from pyrsyncbackup_collector.copies.report import Round
-from pyrsyncbackup_collector.copies.seal import Seal
+from pyrsyncbackup_collector.copies.seal import Seal, Sealed
 from pyrsyncbackup_collector.copies.target import Target
 from pyrsyncbackup_collector.store import layout
 from pyrsyncbackup_collector.store.store import Store
@@ -22,6 +22,7 @@ from pyrsyncbackup_collector.store.store import Store
 
 def check(store: Store, target: Target, seal: Seal, bringer: Bringer, stage: Path, state: State, report: Round) -> None:
     """Take out of `state` what is not whole in the copy, and take in what is and is not named there."""
+    _bring_names(target, seal, stage, report)
     files = {item.name: item.size for item in target.walk(layout.MANIFESTS)}
     lists = [item.name for item in target.walk(form.REFS)]
     objects = _objects(store, target, seal, bringer, report)
@@ -41,6 +42,15 @@ def check(store: Store, target: Target, seal: Seal, bringer: Bringer, stage: Pat
             module.held.remove(held)
             if held.sequence not in source:
                 report.lost.append((f"{key}@{held.name}", f"{why}, and the source does not have it any more"))
+
+
+def _bring_names(target: Target, seal: Seal, stage: Path, report: Round) -> None:
+    """The key that names the objects of an encrypted copy, where it is gone: without it none can be found there."""
+    if isinstance(seal, Sealed) and not target.sizes([form.NAMES]).get(form.NAMES):
+        (stage / form.NAMES).write_bytes(seal.names())
+        target.replace(stage, [form.NAMES])
+        (stage / form.NAMES).unlink()
+        report.repaired += 1
 
 
 def _objects(store: Store, target: Target, seal: Seal, bringer: Bringer, report: Round) -> dict[str, int]:

@@ -84,7 +84,7 @@ def _fetch_manifests(target: Target, cache: Path, opener: Opener | None, only: s
     target.fetch(cache, [form.STATE, coming])
     if opener:
         # Before all else: whether it is the right key.
-        opener.names(target.read(form.NAMES) or b"")
+        _naming_key(target, opener)
         with contextlib.suppress(CopyDamaged):
             _unwrap(opener, cache, coming)
     for start in range(0, len(names), _FILES):
@@ -97,6 +97,15 @@ def _fetch_manifests(target: Target, cache: Path, opener: Opener | None, only: s
                 except CopyDamaged:
                     # A manifest or a log like any that is not what it should be; the others are none the worse.
                     (cache / name.removesuffix(SUFFIX)).write_bytes(b"")
+
+
+def _naming_key(target: Target, opener: Opener) -> bytes:
+    if not (data := target.read(form.NAMES)):
+        raise CopyDamaged(
+            f"{target.where}: {form.NAMES} is missing, by which objects are found there",
+            "`replicate NAME --full` at its collector brings it again; it is STATE/copies/NAME.key, encrypted",
+        )
+    return opener.names(data)
 
 
 def _unwrap(opener: Opener, root: Path, name: str) -> None:
@@ -125,7 +134,7 @@ class FetchedObjects(ObjectStore):
     def __init__(self, target: Target, cache: Path, opener: Opener | None) -> None:
         super().__init__(cache / layout.OBJECTS)
         self._target, self._cache, self._opener = target, cache, opener
-        self._seal = Sealed((), opener.names(target.read(form.NAMES) or b"")) if opener else None
+        self._seal = Sealed((), _naming_key(target, opener)) if opener else None
         self._expected: deque[str] = deque(maxlen=64 * _AHEAD)
         self._at_once = 1
         self._kept: OrderedDict[str, int] = OrderedDict()
