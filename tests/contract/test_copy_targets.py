@@ -4,8 +4,7 @@ import hashlib
 import os
 
 import pytest
-from pyrsyncbackup_collector.copies.ssh import SshTarget
-from pyrsyncbackup_collector.errors import BackupError, CopyError, StoreDamaged
+from pyrsyncbackup_collector.errors import BackupError, Cancelled, CopyError, StoreDamaged
 
 pytest_plugins = ["tests.support.copy_scene"]
 
@@ -94,21 +93,36 @@ def test_files_that_only_their_owner_may_read_travel(anywhere, root):
     assert anywhere.read("one") == b"1"
 
 
+@pytest.mark.parametrize("anywhere", ["directory", "s3"], indirect=True)  # rsync reads it itself
 @pytest.mark.parametrize("size", [5, 20_000_000])
 @pytest.mark.parametrize("how", ["put", "replace"])
 def test_a_file_that_is_another_one_by_now_does_not_arrive(anywhere, root, how, size):
     data = os.urandom(size)
     sums = {"one": hashlib.sha256(data).hexdigest()}
     root(one=data[:-1] + bytes([data[-1] ^ 1]))
-    if isinstance(anywhere, SshTarget):
-        # rsync reads it itself.
-        getattr(anywhere, how)(root(), ["one"], sums)
-        return
     with pytest.raises(StoreDamaged, match="one changed on the disk after it was proven"):
         getattr(anywhere, how)(root(), ["one"], sums)
     assert list(anywhere.walk("")) == []
     getattr(anywhere, how)(root(one=data), ["one"], sums)
     assert anywhere.read("one") == data
+
+
+@pytest.mark.parametrize("anywhere", ["directory", "s3"], indirect=True)  # rsync is ended: tested where it hangs
+def test_a_request_to_stop_is_heard_in_the_middle_of_a_batch(anywhere, root, tmp_path):
+    names = [f"f{number}" for number in range(50)]
+    folder = root(**dict.fromkeys(names[1:], b"1"))
+    # Nobody writes into it, so whoever reads it waits.
+    os.mkfifo(folder / "f0")
+
+    def stop():
+        with open(folder / "f0", "wb") as pipe:
+            pipe.write(b"1")
+        raise Cancelled("stopped")
+
+    anywhere._check = stop
+    with pytest.raises(Cancelled):
+        anywhere.replace(folder, names)
+    assert not list(tmp_path.glob("copy/.tmp-*"))
 
 
 def test_empty_work_is_no_work(anywhere, root):

@@ -8,11 +8,12 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from pyrsyncbackup_collector.copies import tasks
 from pyrsyncbackup_collector.copies.proven import NO_SUMS, Proven, Sums
 from pyrsyncbackup_collector.copies.target import Listed
 from pyrsyncbackup_collector.errors import CopyDamaged, CopyError, CopyFull, CopyMissing, CopyRefused, CopyUnreachable
@@ -33,8 +34,9 @@ class DirectoryTarget:
     Links below it are not followed: whoever can write there could have us remove or replace what they point to.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, check: Callable[[], None] = tasks.nothing) -> None:
+        """`check` raises to end what takes long."""
+        self.path, self._check = path, check
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="copy")
 
     @property
@@ -103,17 +105,11 @@ class DirectoryTarget:
                     draft.unlink(missing_ok=True)
 
     def _copy(self, root: Path, names: Sequence[str], drafts: Sequence[Path], sums: Sums) -> None:
-        tasks = [
+        work = [
             self._writers.submit(_copy, root / name, draft, sums.get(name, ""))
             for name, draft in zip(names, drafts, strict=True)
         ]
-        try:
-            for task in tasks:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            wait(tasks)  # no draft comes after those that are removed
+        tasks.results(work, self._check)
 
     def _draft(self, name: str) -> Path:
         place = self.path / name

@@ -44,6 +44,7 @@ def open_target(config: Config, copy: CopyConfig, check: Check, wait: Wait, *, p
             region=copy.region or "us-east-1",
             endpoint=copy.endpoint or "",
             patience=Patience() if patient else _IMPATIENT,
+            check=check,
         )
     if isinstance(place, SshPlace):
         return SshTarget(
@@ -55,7 +56,7 @@ def open_target(config: Config, copy: CopyConfig, check: Check, wait: Wait, *, p
             wait=wait,
             pauses=PAUSES if patient else (),
         )
-    return _directory(place)
+    return _directory(place, check)
 
 
 def make_room(copy: CopyConfig) -> None:
@@ -84,14 +85,15 @@ def open_unconfigured(place: Place, check: Check, wait: Wait) -> Target:
             credentials.from_environment(os.environ),
             region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
             endpoint=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "",
+            check=check,
         )
     if isinstance(place, SshPlace):
         known_hosts = [Path("~/.ssh/known_hosts").expanduser()]
         return SshTarget(place, key=None, known_hosts=known_hosts, connect=_CONNECT, check=check, wait=wait)
-    return _directory(place)
+    return _directory(place, check)
 
 
-def _directory(place: DirectoryPlace) -> DirectoryTarget:
+def _directory(place: DirectoryPlace, check: Check) -> DirectoryTarget:
     try:
         there = stat.S_ISDIR(place.path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -103,7 +105,7 @@ def _directory(place: DirectoryPlace) -> DirectoryTarget:
             f"there is no directory {place.path}",
             "is its file system mounted? A new copy is made by `pyrsyncbackup copies init NAME`",
         )
-    return DirectoryTarget(place.path)
+    return DirectoryTarget(place.path, check)
 
 
 def seal(config: Config, copy: CopyConfig) -> Seal:

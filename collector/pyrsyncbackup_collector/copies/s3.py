@@ -21,7 +21,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from pyrsyncbackup_collector.copies import directory
+from pyrsyncbackup_collector.copies import directory, tasks
 from pyrsyncbackup_collector.copies.credentials import Credentials
 from pyrsyncbackup_collector.copies.proven import NO_SUMS, Proven, Sums
 from pyrsyncbackup_collector.copies.target import Listed
@@ -72,7 +72,10 @@ class S3Target:
         region: str = "us-east-1",
         endpoint: str = "",
         patience: Patience = Patience(),
+        check: Callable[[], None] = tasks.nothing,
     ) -> None:
+        """`check` raises to end what takes long."""
+        self._check = check
         self.where = f"s3://{bucket}/{prefix}".rstrip("/")
         options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
         self._store = S3Store(
@@ -197,12 +200,7 @@ class S3Target:
 
     def _each(self, work: Callable[[str], R], names: Sequence[str]) -> list[R]:
         """Do it for each, several at a time; the first failure ends it, and what was not begun is not begun."""
-        tasks = [self._workers.submit(work, name) for name in names]
-        try:
-            return [task.result() for task in tasks]
-        finally:
-            for task in tasks:
-                task.cancel()
+        return tasks.results([self._workers.submit(work, name) for name in names], self._check)
 
     @contextlib.contextmanager
     def _translated(self, local: Path | None = None) -> Iterator[None]:
