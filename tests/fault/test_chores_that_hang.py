@@ -9,22 +9,23 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.config import Space
-from pyrsyncbackup_collector.config.model import Config, Keep, PolicySettings
+from pyrsyncbackup_collector.config.model import Config, CopyConfig, Keep, PolicySettings
 from pyrsyncbackup_collector.copies import rsync_process
-from pyrsyncbackup_collector.daemon import chores, mirroring, retention
+from pyrsyncbackup_collector.daemon import apart, chores, mirroring, retention
 from pyrsyncbackup_collector.daemon.composition import Parts
 from pyrsyncbackup_collector.daemon.vigil import Vigil
 from pyrsyncbackup_collector.errors import BackupError, ChoreOverdue
 from pyrsyncbackup_collector.pull.cancel import Cancel
 from pyrsyncbackup_collector.store.store import Store
 
+from tests.support import copies
 from tests.support.estate import Content, Estate
 from tests.support.fleet import make_config
 from tests.support.frozen import Frozen, frozen
@@ -36,6 +37,7 @@ class Tools:
 
     def __init__(self, store: Store, catalog: Catalog) -> None:
         self.store, self.catalog, self.clock = store, catalog, SystemClock()
+        self.hanging: dict[str, BackupError] = {}
 
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
@@ -125,6 +127,43 @@ def test_a_mirror_on_a_frozen_disk_is_told_while_it_hangs_and_right_when_it_ends
         assert run.outcome == "failed"
         mirroring.follow(parts, "web1", "data", disk.place, Space(), Cancel())
         assert (disk.place / "web1" / "data" / "file").read_bytes() == b"content"
+
+
+@as_root
+def test_a_copy_on_a_frozen_disk_hangs_alone(tmp_path: Path, disk: Frozen, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {"copy frozen": (1.0, 0.2)}
+
+    def vigil(what: str, _silence: float, clock: SystemClock, given_up: Any, _grace: float) -> Vigil:
+        silence, grace = limits.get(what, (3600.0, 600.0))
+        return Vigil(what, silence, clock, given_up, grace)
+
+    monkeypatch.setattr(apart, "Vigil", vigil)
+    with ExitStack() as stack:
+        estate = Estate(tmp_path)
+        stack.callback(estate.close)
+        estate.pull("web1", "data", {b"file": Content(b"content")})
+        places = {"frozen": disk.place / "copy", "good": tmp_path / "good"}
+        for place in places.values():
+            target = copies.directory(place)
+            copies.make(target, estate.store)
+            target.close()
+        configured = tuple(CopyConfig(name=name, to=str(place)) for name, place in places.items())
+        config = replace(make_config(tmp_path / "c"), copies=configured)
+        parts = Tools(estate.store, estate.catalog)
+        stack.callback(disk.thaw)
+
+        def replicate() -> dict[str, Any]:
+            return chores.do("replicate", cast(Parts, parts), config, {}, Cancel(), trigger="schedule").document
+
+        disk.freeze()
+        done = replicate()
+        assert [(one["name"], one["type"]) for one in done["failed"]] == [("frozen", "ChoreOverdue")]
+        assert done["copies"]["good"]["held"] == 1
+        assert "it hangs still" in replicate()["failed"][0]["cause"]
+        disk.thaw()
+        until(lambda: not parts.hanging, what="the round to end")
+        limits.clear()
+        assert {name: one["held"] for name, one in replicate()["copies"].items()} == {"frozen": 1, "good": 1}
 
 
 @as_root
