@@ -58,6 +58,9 @@ class Bubblewrap:
             "bwrap",
             "--unshare-all",
             "--die-with-parent",
+            # Where the collector is root it would be root of its namespaces, and mount what it likes.
+            "--cap-drop",
+            "ALL",
             "--clearenv",
             "--setenv",
             "LC_ALL",
@@ -66,7 +69,9 @@ class Bubblewrap:
         bwrap += ["--setenv", "PATH", "/usr/local/bin:/usr/bin:/bin"]
         for directory in (*SYSTEM_DIRECTORIES, *interpreter()):
             bwrap += ["--ro-bind-try", directory, directory]
-        bwrap += ["--dev", "/dev", "--bind", str(incoming), str(incoming), "--chdir", str(incoming), "--"]
+        bwrap += ["--dev", "/dev", "--bind", str(incoming), str(incoming)]
+        # Both are in memory, up to half of it each.
+        bwrap += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(incoming), "--"]
         return [*prlimit(limits), *bwrap, *argv]
 
 

@@ -57,6 +57,18 @@ def test_it_reaches_no_listener_of_this_machine(sandbox, incoming):
     assert done.returncode != 0
 
 
+def test_no_memory_can_be_filled_as_files(sandbox, incoming):
+    code = "import os\nfor d in '/', '/dev', '/dev/shm':\n try: open(d + '/x', 'w'); os.unlink(d + '/x'); print(d)\n"
+    done = run(sandbox, incoming, code + " except OSError: pass")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_it_has_no_rights_in_namespaces_of_its_own(incoming):
+    need(Bubblewrap())
+    code = f"import ctypes; raise SystemExit(-ctypes.CDLL(None).mount(b'x', {bytes(incoming)!r}, b'tmpfs', 0, None))"
+    assert run(Bubblewrap(), incoming, code).returncode == 1
+
+
 def test_a_file_cannot_grow_past_its_limit(sandbox, incoming):
     code = f"open({str(incoming / 'x')!r}, 'wb').write(b'x' * 5000)"
     run(sandbox, incoming, code, Limits(file_size=4096))
