@@ -16,6 +16,7 @@ from pyrsyncbackup_collector.entry import DIRECTORY, FILE, Entry, order, printab
 from pyrsyncbackup_collector.errors import RestoreError, StoreDamaged
 from pyrsyncbackup_collector.store import acl, attributes, beneath
 from pyrsyncbackup_collector.store.filling import CHUNK, Objects, extents
+from pyrsyncbackup_collector.store.hashes import Hashes
 from pyrsyncbackup_collector.store.read_ahead import ReadAhead
 from pyrsyncbackup_collector.store.restore_report import Reason, Tally
 from pyrsyncbackup_collector.store.survey import held_at, left_out
@@ -108,7 +109,7 @@ class _Writing:
         self._last = b""
         self._above: list[bytes] = []
         # Hashes of the paths in it, and what stands for the first name of a hard link that is not.
-        self._made: set[int] = set()
+        self._made = Hashes()
         self._instead: dict[bytes, bytes] = {}
 
     def place(self, entry: Entry) -> None:

@@ -26,6 +26,7 @@ from pyrsyncbackup_collector.entry import (
 )
 from pyrsyncbackup_collector.store import attributes, beneath, overwrite
 from pyrsyncbackup_collector.store.descent import ABSENT, Level
+from pyrsyncbackup_collector.store.hashes import Hashes
 from pyrsyncbackup_collector.store.overwrite import Action, Decision, Overwrite, Present
 from pyrsyncbackup_collector.store.restore_report import Reason
 from pyrsyncbackup_collector.store.unfinished import NAME, Traces
@@ -83,7 +84,7 @@ class Names:
     def __init__(self, target: int) -> None:
         self._target = target
         # Hashes, as there may be millions.
-        self._made: set[int] = set()
+        self._made = Hashes()
         # The first name of a hard link as the manifest has it -> the path that is there in its place.
         self._instead: dict[bytes, bytes] = {}
 
