@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyrsyncbackup_collector.store.hashes import Hashes
 
@@ -10,6 +10,7 @@ from pyrsyncbackup_collector.store.hashes import Hashes
 VALUES = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(-3, 3).map(lambda n: n * 2**20), st.just(-1))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(VALUES, max_size=60), st.lists(VALUES, max_size=20))
 def test_it_knows_what_was_added_and_nothing_else(added: list[int], others: list[int]) -> None:
     made, plain = Hashes(), set[int]()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyrsyncbackup_collector.store import unified as module
 from pyrsyncbackup_collector.store.unified import STEPS, unified
@@ -13,6 +13,7 @@ from pyrsyncbackup_collector.store.unified import STEPS, unified
 LINES = st.lists(st.sampled_from(["a\n", "b\n", "c\n", "\n", "last"]), max_size=30)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(LINES, LINES, st.integers(0, 4))
 def test_it_is_what_difflib_makes(before: list[str], after: list[str], context: int) -> None:
     expected = list(difflib.unified_diff(before, after, "old", "new", n=context))
