@@ -55,6 +55,7 @@ def status(as_json: JsonOption = False, config: ConfigOption = NOT_GIVEN) -> Non
     stopped = [judge_daemon(daemon, known.daemon_ended)] if hosts and not is_alive(daemon, now) else []
     problems = stopped + place.damage() + [problem for host in hosts for problem in host.problems]
     problems += [verdict for verdict in (*others, *chores) if verdict.state.is_problem]
+    hosts = [host.with_found(problems) for host in hosts]
     full = _full(place)
     if as_json:
         screen.json({**_document(hosts, chores, problems, daemon, now), "store": _store(place, full)})

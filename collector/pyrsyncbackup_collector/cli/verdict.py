@@ -6,7 +6,7 @@ It judges what the catalog recorded by what the policy asks for; it asks no host
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from pyrsyncbackup_collector import errors
@@ -111,12 +111,30 @@ class HostVerdict:
         """The worst state of the host and its modules."""
         return min((verdict.state for verdict in (self.host, *self.modules)), key=_ORDER.__getitem__)
 
+    def with_found(self, found: Iterable[Verdict]) -> HostVerdict:
+        """With what else was `found` of its modules: damage, drills, mirrors. The worse one counts."""
+        of_module: dict[str, Verdict] = {}
+        for one in found:
+            if one.host == self.host.host and one.module:
+                of_module[one.module] = min(of_module.get(one.module, one), one, key=_badness)
+        return replace(self, modules=tuple(_worse(module, of_module.get(module.module)) for module in self.modules))
+
     @property
     def problems(self) -> list[Verdict]:
         """What somebody should look at; an unreachable host stands for all its modules."""
         if self.host.state.is_problem:
             return [self.host]
         return sorted((m for m in self.modules if m.state.is_problem), key=lambda m: _ORDER[m.state])
+
+
+def _badness(verdict: Verdict) -> int:
+    return _ORDER[verdict.state]
+
+
+def _worse(module: Verdict, found: Verdict | None) -> Verdict:
+    if found is None or _badness(module) <= _badness(found):
+        return module
+    return replace(module, state=found.state, since=found.since, cause=found.cause, hint=found.hint, next_try=None)
 
 
 def judge_host(

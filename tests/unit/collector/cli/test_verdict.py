@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.catalog.views import Failure, Health, HostView, ModuleView
-from pyrsyncbackup_collector.cli.verdict import State, judge_chore, judge_host, judge_module
+from pyrsyncbackup_collector.cli.verdict import State, Verdict, judge_chore, judge_host, judge_module
 from pyrsyncbackup_collector.config import Policy
 from pyrsyncbackup_collector.errors import BackupError, NotFound, StoreFull
 from pyrsyncbackup_collector.fleet.hosts import Host, Ssh
@@ -174,3 +174,19 @@ def test_a_bad_drill_is_told_with_its_module_alone(
     verdict = judge_chore(last)
     assert (verdict.state, verdict.cause) == (state, cause)
     assert (verdict.last_good is not None) == (state is State.OK)
+
+
+def test_what_was_found_of_a_module_otherwise_counts_where_it_is_worse():
+    judged = judge_host(host(), checked(), [row("etc"), row("nginx", outcome="partial")], lambda _: POLICY, NOW)
+    rejected = Verdict(State.REJECTED, "web1", "etc", NOW - 5, "no good", "look")
+    damaged = Verdict(State.DAMAGED, "web1", "etc", NOW - 9, "rotten", "verify")
+    others = [
+        Verdict(State.REJECTED, "web1", "nginx"),
+        Verdict(State.DAMAGED, "web2", "nginx"),
+        Verdict(State.FAILING, "gc"),
+    ]
+    found = judged.with_found([rejected, damaged, *others])
+    assert [(each.module, each.state) for each in found.modules] == [("etc", State.DAMAGED), ("nginx", State.PARTIAL)]
+    assert (found.modules[0].since, found.modules[0].cause, found.modules[0].hint) == (NOW - 9, "rotten", "verify")
+    assert found.modules[0].last_good == judged.modules[0].last_good
+    assert found.worst is State.DAMAGED
