@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -17,6 +18,13 @@ class Uptime:
 
     boot: str
     seconds: float
+
+
+def iso(moment: float | None) -> str | None:
+    """UTC as ISO 8601, for JSON and logs: 2026-11-22T21:49:03.120Z; None stays None."""
+    if moment is None:
+        return None
+    return datetime.fromtimestamp(moment, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Clock(Protocol):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from pyrsyncbackup_collector.clock import iso as iso
+
 _STEPS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _SPANS = ((86400 * 365, "y"), (86400 * 7, "w"), (86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
@@ -76,10 +78,3 @@ def _shown(moment: float, form: str) -> str:
         return datetime.fromtimestamp(moment, tz=UTC).astimezone().strftime(form)
     except (ValueError, OverflowError, OSError):
         return f"@{moment:.0f}"
-
-
-def iso(moment: float | None) -> str | None:
-    """UTC as ISO 8601 for JSON: 2026-11-22T21:49:03Z; None stays None."""
-    if moment is None:
-        return None
-    return datetime.fromtimestamp(moment, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

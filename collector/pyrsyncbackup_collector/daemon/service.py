@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from pyrsyncbackup_collector import logs
+from pyrsyncbackup_collector.clock import iso
 from pyrsyncbackup_collector.config import Config, Policy, effective
 from pyrsyncbackup_collector.daemon import reload, retention
 from pyrsyncbackup_collector.daemon.composition import Parts
@@ -241,7 +242,7 @@ class Service:
             if self._stopping and error is not None:
                 return
             if error is not None:
-                logs.get().warning("check failed", **described(error), next_try=again)
+                logs.get().warning("check failed", **described(error), next_try=iso(again))
                 self._desk.check_failed(job.host, error)
             elif changed:
                 logs.get().info("changed", modules=list(changed))

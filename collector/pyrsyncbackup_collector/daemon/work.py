@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from pyrsyncbackup_collector import logs
 from pyrsyncbackup_collector.catalog.journal import CANCELLED, FAILED
+from pyrsyncbackup_collector.clock import iso
 from pyrsyncbackup_collector.config import Limits, Policy, Space
 from pyrsyncbackup_collector.daemon import mirroring
 from pyrsyncbackup_collector.daemon.attempts import Attempts
@@ -319,7 +320,7 @@ def _log(ended: Ended, again: float | None) -> None:
     if report is None:
         assert ended.error is not None  # noqa: S101 - one of both is there
         level = logs.get().info if ended.outcome == CANCELLED else logs.get().warning
-        level(f"pull {ended.outcome}", **described(ended.error), next_try=again)
+        level(f"pull {ended.outcome}", **described(ended.error), next_try=iso(again))
         return
     counts = report.counts
     fields = {"snapshot": report.snapshot.name} if report.snapshot else {}
