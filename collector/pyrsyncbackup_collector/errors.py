@@ -67,8 +67,12 @@ def did_you_mean(written: str, names: Iterable[str], otherwise: str = "", *, bef
 
     What is shown `before` each is the part of the name that is right.
     """
-    near = difflib.get_close_matches(written.lower(), list(names), n=3)
-    return f"did you mean {' or '.join(before + name for name in near)}?" if near else otherwise
+    known = list(names)
+    near = difflib.get_close_matches(written, known, n=3) or difflib.get_close_matches(written.lower(), known, n=3)
+    if not near:
+        return otherwise
+    *others, last = [before + name for name in near]
+    return f"did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
 
 
 class BackupError(Exception):

@@ -76,7 +76,12 @@ def host_named(place: Workplace, name: str, snapshot: Snapshot) -> Host:
     try:
         return place.fleet.host(name)
     except NotFound as error:
-        hint = f"{error.hint}; if it is a path, say `{OPTION} {OWN} {printable(name)}`"
+        path = f"say `{OPTION} {OWN} {printable(name)}`"
+        hint = (
+            f"{error.hint} If it is a path, {path}"
+            if error.hint.endswith("?")
+            else f"{error.hint}; if it is a path, {path}"
+        )
         raise NotFound(error.cause, hint) from None
 
 

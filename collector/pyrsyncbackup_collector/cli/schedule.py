@@ -48,7 +48,7 @@ class _Row:
 
 @app.command(epilog=exit_codes(4, 10, 11))
 def schedule(
-    targets: Annotated[list[str] | None, typer.Argument(metavar="HOST[/MODULE]...", show_default=False)] = None,
+    targets: Annotated[list[str] | None, typer.Argument(metavar="HOST[/MODULE]", show_default=False)] = None,
     number: Annotated[int, typer.Option("--next", min=1, max=1000, help="Show so many moments of each.")] = 1,
     as_json: JsonOption = False,
     config: ConfigOption = NOT_GIVEN,

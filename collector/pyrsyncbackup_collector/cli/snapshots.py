@@ -16,7 +16,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from pyrsyncbackup_collector.cli import amounts, names, screen
+from pyrsyncbackup_collector.cli import amounts, fleetwide, names, screen
 from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.options import (
     NOT_GIVEN,
@@ -30,7 +30,7 @@ from pyrsyncbackup_collector.cli.screen import Column
 from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.entry import DIRECTORY, FILE, SYMLINK, Entry, parent, printable, printable_line
-from pyrsyncbackup_collector.errors import BackupError, CatalogError, NotFound
+from pyrsyncbackup_collector.errors import BackupError, CatalogError, NotFound, did_you_mean
 from pyrsyncbackup_collector.store.reference import caution
 from pyrsyncbackup_collector.store.snapshot import DAMAGED, Snapshot
 
@@ -162,7 +162,7 @@ def list_entries(
         found = _below(store.entries(snapshot), top, recursive=recursive)
         first = next(found, None)
         if first is None and path:
-            raise not_in(snapshot, top)
+            raise not_in(snapshot, top, store.entries(snapshot))
         found = chain([first] if first else [], found)
         if as_json:
             screen.json_list({"snapshot": document(snapshot), "path": os.fsdecode(top)}, "entries", found)
@@ -182,13 +182,16 @@ def warn(snapshot: Snapshot) -> None:
         screen.note(f"note: {words}", screen.DOUBT)
 
 
-def not_in(snapshot: Snapshot, path: bytes) -> NotFound:
-    """The error for a path that a snapshot does not hold."""
+def not_in(snapshot: Snapshot, path: bytes, entries: Iterable[Entry] = ()) -> NotFound:
+    """The error for a path that a snapshot does not hold; of its `entries` those are named that come close."""
     ref = f"{snapshot.host}/{snapshot.module}@{snapshot.name}"
-    return NotFound(
-        f"/{printable(path)} is not in {ref}",
-        f"`pyrsyncbackup ls {ref}` shows what is, `pyrsyncbackup history` where it ever was",
-    )
+    shown = "/" + printable(path)
+    history = f"`pyrsyncbackup history {snapshot.host}/{snapshot.module} {fleetwide.typed(b'/' + path)}`"
+    hint = f"`pyrsyncbackup ls {ref}` shows what is, {history} whether it ever was"
+    top = parent(path)
+    beside = [printable(each.path.rpartition(b"/")[2]) for each in entries if parent(each.path) == top]
+    before = f"/{printable(top)}/" if top else "/"
+    return NotFound(f"{shown} is not in {ref}", did_you_mean(shown.rpartition("/")[2], beside, hint, before=before))
 
 
 def common_directory(entries: Iterable[Entry]) -> bytes:
@@ -246,7 +249,7 @@ def cat(
         wanted = stored_path(path)
         entry = next((entry for entry in store.entries(snapshot) if entry.path == wanted), None)
         if entry is None:
-            raise not_in(snapshot, wanted)
+            raise not_in(snapshot, wanted, store.entries(snapshot))
         if entry.type != FILE or not entry.sha256:
             what = f"is a {_WORDS.get(entry.type, entry.type)}" if entry.type != FILE else "was never read"
             raise BackupError(f"/{printable(wanted)} {what}, it has no content", _where_instead(entry, ref))

@@ -121,12 +121,18 @@ def select(entries: Iterable[Entry], paths: Sequence[bytes]) -> list[Entry]:
     return list(selection.chosen(held))
 
 
+def _is_like(name: bytes, other: bytes) -> bool:
+    return difflib.SequenceMatcher(None, printable(name), printable(other)).ratio() >= 0.5
+
+
 def _near(path: bytes, candidates: list[bytes]) -> str:
     name = path.rpartition(b"/")[2]
     same = [each for each in candidates if each.rpartition(b"/")[2] == name]
     texts = {each.decode("utf-8", "surrogateescape"): each for each in candidates}
     close = difflib.get_close_matches(path.decode("utf-8", "surrogateescape"), texts, n=3, cutoff=0.7)
-    near = list(dict.fromkeys([*same[:3], *(texts[text] for text in close)]))
+    # Of long paths the directories alone make two alike.
+    alike = [texts[text] for text in close if _is_like(name, texts[text].rpartition(b"/")[2])]
+    near = list(dict.fromkeys([*same[:3], *alike]))
     if not near:
         return "`pyrsyncbackup ls HOST/MODULE` shows what is"
     return "did you mean " + " or ".join(f"/{printable(each)}" for each in near[:3]) + "?"

@@ -40,6 +40,7 @@ def test_what_is_no_name_is_refused(text: str) -> None:
         ("webb1", "no host is called webb1", "did you mean web1 or web2?"),
         ("WEB1", "no host is called WEB1", "did you mean web1 or web2?"),
         ("old8/etc", "no host is called old8", "did you mean old9?"),
+        ("web", "no host is called web", "did you mean web2 or web1?"),
         ("mail", "no host is called mail", "`pyrsyncbackup host list` shows all"),
         ("mail*", "no host matches mail*", "`pyrsyncbackup host list` shows all"),
         ("nginx", "no host is called nginx", "nginx is a module: write HOST/nginx, or '*/nginx' for that of all hosts"),
