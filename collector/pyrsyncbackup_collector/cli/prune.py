@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pyrsyncbackup_collector.cli import amounts, chore, fleetwide, names, screen
+from pyrsyncbackup_collector.cli import amounts, chore, fleetwide, frozen, names, screen
 from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, PARTIAL, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.screen import Column
@@ -93,7 +93,7 @@ def _show(document: Mapping[str, Any], *, dry_run: bool) -> None:
         else:
             screen.say(name, screen.TITLE)
         if module["frozen"]:
-            show_frozen(name, module["frozen"])
+            frozen.show(name, module["frozen"])
         if module["problem"]:
             screen.line("  ", screen.text(module["problem"], screen.BAD))
             if module["hint"]:
@@ -107,13 +107,6 @@ def _show(document: Mapping[str, Any], *, dry_run: bool) -> None:
         screen.say(f"  {amounts.number(document['locked'])} are being read: the next prune removes them", screen.DOUBT)
     if document["removed"] and not dry_run:
         screen.say(f"  {screen.as_typed('`pyrsyncbackup gc` frees what nothing needs any more')}", screen.QUIET)
-
-
-def show_frozen(name: str, why: str) -> None:
-    """Say that a module's retention is frozen, why, and what ends that."""
-    screen.paragraph(f"frozen, nothing is removed: {why}", screen.DOUBT)
-    screen.say("  next: look at it; if it is as it should be:", screen.QUIET)
-    screen.say(f"  {screen.as_typed(f'`pyrsyncbackup retention resume {name}`')}", screen.QUIET)
 
 
 def _row(snapshot: Mapping[str, Any]) -> list[screen.Cell]:

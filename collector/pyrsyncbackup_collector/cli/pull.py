@@ -20,6 +20,8 @@ from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.errors import BackupError
 from pyrsyncbackup_collector.pull.report import PlannedChange
 
+# So many columns of a name are aligned.
+_NAMES = 32
 _MARKS = {"added": "+", "removed": "-", "type": "!", "content": "M", "metadata": "m", "unreadable": "?"}
 
 
@@ -40,7 +42,7 @@ def pull(
     if dry_run:
         raise typer.Exit(_plan(place, wanted, as_json=as_json))
     results: list[Result] = []
-    width = max((len(f"{target.host.name}/{module}") for target in wanted for module in target.modules), default=0)
+    width = _width(place, wanted)
     with PullDisplay(screen.err() if as_json else None) as display:
 
         def told(result: Result) -> None:
@@ -55,6 +57,14 @@ def pull(
     elif len(results) > 1:
         screen.say(_summary(results), screen.TITLE)
     raise typer.Exit(pull_result.exit_code(results))
+
+
+def _width(place: Workplace, wanted: list[targets.Target]) -> int:
+    """Of names, as far as they are known before; a very long one stands out rather than moving all others."""
+    whole = {target.host.name for target in wanted if not target.modules}
+    found = [f"{target.host.name}/{module}" for target in wanted for module in target.modules]
+    found += [f"{host}/{module}" for host, module in (place.offered_modules() if whole else []) if host in whole]
+    return min(max(map(len, found), default=0), _NAMES)
 
 
 def _run(place: Workplace, wanted: list[targets.Target], display: PullDisplay, told: Callable[[Result], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -81,7 +82,7 @@ def lines(result: Result, width: int, room: int) -> list[Text]:
         else:
             told.append(done)
     if result.failure is not None and result.outcome != "cancelled":
-        told.append(screen.text(f"  {result.failure.cause}"))
+        told += _folded(result.failure.cause, room)
         if result.failure.hint:
             told.append(screen.text(f"  next: {screen.as_typed(result.failure.hint)}", screen.QUIET))
     for path, reason in result.problems[:SHOWN_PROBLEMS]:
@@ -92,6 +93,14 @@ def lines(result: Result, width: int, room: int) -> list[Text]:
             screen.text(f"  and {amounts.number(total - SHOWN_PROBLEMS)} more: --json names them", screen.QUIET)
         )
     return told
+
+
+def _folded(cause: str, room: int) -> list[Text]:
+    """A cause, indented; between words where the terminal would break them."""
+    # Escaped first: a line end in what a host said stays what it is.
+    words = screen.text(cause).plain
+    lines = textwrap.wrap(words, max(room - 2, 20), break_long_words=False, break_on_hyphens=False) or [""]
+    return [Text(f"  {line}") for line in lines]
 
 
 def _done(run: RunView) -> str:

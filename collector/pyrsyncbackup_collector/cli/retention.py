@@ -9,10 +9,10 @@ from typing import Annotated, Any, Final
 import typer
 
 from pyrsyncbackup_collector import config as configuration
-from pyrsyncbackup_collector.cli import amounts, chore, fleetwide, names, screen
+from pyrsyncbackup_collector.cli import amounts, chore, fleetwide, frozen, names, screen
 from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, ConfigOption, JsonOption, exit_codes
-from pyrsyncbackup_collector.cli.prune import WhichArgument, show_frozen
+from pyrsyncbackup_collector.cli.prune import WhichArgument
 from pyrsyncbackup_collector.cli.screen import Column
 from pyrsyncbackup_collector.cli.snapshots import RefArgument
 from pyrsyncbackup_collector.cli.targets import stored
@@ -82,7 +82,7 @@ def _show_exceptions(each: _Kept) -> None:
     screen.say()
     screen.say(each.name, screen.TITLE)
     if each.frozen is not None:
-        show_frozen(each.name, f"{each.why} (since {amounts.local(each.frozen)})")
+        frozen.show(each.name, f"{each.why} (since {amounts.local(each.frozen)})")
     for name, why in each.pins.items():
         screen.paragraph(f"pinned {name}{f': {why}' if why else ''}", screen.GOOD)
 

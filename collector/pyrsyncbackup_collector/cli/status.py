@@ -17,7 +17,7 @@ from pyrsyncbackup_collector.cli.app import app
 from pyrsyncbackup_collector.cli.behind import Behind, grouped
 from pyrsyncbackup_collector.cli.options import NOT_GIVEN, PROBLEMS, ConfigOption, JsonOption, exit_codes
 from pyrsyncbackup_collector.cli.screen import Column
-from pyrsyncbackup_collector.cli.verdict import HostVerdict, State, Verdict, judge_daemon
+from pyrsyncbackup_collector.cli.verdict import HostVerdict, State, Verdict, badness, judge_daemon
 from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.clock import SystemClock
 from pyrsyncbackup_collector.errors import StoreError
@@ -55,6 +55,7 @@ def status(as_json: JsonOption = False, config: ConfigOption = NOT_GIVEN) -> Non
     stopped = [judge_daemon(daemon, known.daemon_ended)] if hosts and not is_alive(daemon, now) else []
     problems = stopped + place.damage() + [problem for host in hosts for problem in host.problems]
     problems += [verdict for verdict in (*others, *chores) if verdict.state.is_problem]
+    problems.sort(key=badness)
     hosts = [host.with_found(problems) for host in hosts]
     full = _full(place)
     if as_json:

@@ -23,6 +23,7 @@ from pyrsyncbackup_collector.catalog.views import (
     UnsoundView,
 )
 from pyrsyncbackup_collector.cli import amounts
+from pyrsyncbackup_collector.cli.frozen import look
 from pyrsyncbackup_collector.config import CopyConfig, Policy
 from pyrsyncbackup_collector.config.calendar import Calendar
 from pyrsyncbackup_collector.fleet.hosts import Host
@@ -116,7 +117,7 @@ class HostVerdict:
         of_module: dict[str, Verdict] = {}
         for one in found:
             if one.host == self.host.host and one.module:
-                of_module[one.module] = min(of_module.get(one.module, one), one, key=_badness)
+                of_module[one.module] = min(of_module.get(one.module, one), one, key=badness)
         return replace(self, modules=tuple(_worse(module, of_module.get(module.module)) for module in self.modules))
 
     @property
@@ -127,12 +128,13 @@ class HostVerdict:
         return sorted((m for m in self.modules if m.state.is_problem), key=lambda m: _ORDER[m.state])
 
 
-def _badness(verdict: Verdict) -> int:
+def badness(verdict: Verdict) -> int:
+    """For sorting: the worst first."""
     return _ORDER[verdict.state]
 
 
 def _worse(module: Verdict, found: Verdict | None) -> Verdict:
-    if found is None or _badness(module) <= _badness(found):
+    if found is None or badness(module) <= badness(found):
         return module
     return replace(module, state=found.state, since=found.since, cause=found.cause, hint=found.hint, next_try=None)
 
@@ -194,7 +196,8 @@ def _state_of(host: Host, row: ModuleView, policy: Policy, now: float) -> tuple[
     if row.last_pull is None:
         return State.PENDING, None, "waits for its first pull", ""
     if row.frozen is not None:
-        again = f"look at it; if it is as it should be, `pyrsyncbackup retention resume {host.name}/{row.name}`"
+        name = f"{host.name}/{row.name}"
+        again = f"{look(name, row.frozen_why)}; if that was meant: `pyrsyncbackup retention resume {name}`"
         return State.FROZEN, row.frozen, f"nothing of it expires: {row.frozen_why}", again
     return State.OK, None, "", ""
 

@@ -90,6 +90,12 @@ def test_what_travelled_is_told_where_a_large_file_changed_a_little():
     assert line.plain.endswith("1 modified; 1 file of 40.0 MiB, 31.0 KiB sent, 400 ms")
 
 
+def test_a_long_cause_is_folded_between_words_and_a_command_is_not():
+    cause = "the key is not the one that was pinned"
+    lines = [line.plain for line in pull_result.lines(failed("AgentKeyChanged", cause, "run `a b c d e f`"), 10, 24)]
+    assert lines[1:] == ["  the key is not the one", "  that was pinned", "  next: run `a b c d e f`"]
+
+
 def test_a_failed_result_has_cause_and_next_step_with_nothing_that_moves_the_cursor():
     lines = [line.plain for line in pull_result.lines(failed("HookFailed", "said \x1b[2J", "look\n"), 10, 80)]
     assert lines == ["web1/nginx  failed", "  said \\x1b[2J", "  next: look\\n"]

@@ -128,8 +128,14 @@ def test_a_frozen_module_is_shown_everywhere_until_it_is_resumed(say: Say) -> No
     assert code == 14
     assert "frozen web1/nginx since" in out
     assert "`pyrsyncbackup retention resume web1/nginx`" in out
+    # The command that shows what changed, as it can be typed.
+    name = answer(say("snapshots", "web1/nginx", "--json"))["snapshots"][3]["name"]
+    look = f"next: `pyrsyncbackup diff web1/nginx@{name} --stat` shows what changed; if that was meant:"
+    assert look in out
+    assert "25 paths" in say("diff", f"web1/nginx@{name}", "--stat")[1]
     code, out, _ = say("retention")
     assert why in out
+    assert look in out
     assert answer(say("retention", "show", "web1/nginx", "--json"))["modules"][0]["why"].endswith(why)
     code, out, _ = say("retention", "resume", "web1/nginx")
     assert (code, out.splitlines()[0]) == (0, "web1/nginx: retention goes on")

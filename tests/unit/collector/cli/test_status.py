@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from pyrsyncbackup_collector import cli
 from pyrsyncbackup_collector.catalog import Catalog
+from pyrsyncbackup_collector.errors import BackupError, HostUnreachable
 
 from tests.support.estate import Content, Estate
 
@@ -97,6 +98,15 @@ def test_a_daemon_that_died_is_told_with_its_last_sign_of_life(say: Say, recorde
     assert problem["since"]
     assert f"process {ended.pid} ended, or hangs" in problem["cause"]
     assert "journalctl -u pyrsyncbackup" in problem["hint"]
+
+
+def test_the_worst_comes_first(say: Say, recorded: OnCatalog, tmp_path: Path) -> None:
+    (tmp_path / "collector.toml").write_text(CONFIG + '[[host]]\nname = "app1"\n' + HOST)
+    error = BackupError("the agent said no", "ask it")
+    recorded(lambda catalog: catalog.check_done("app1", begin=time.time(), error=error))
+    away = HostUnreachable("web1 does not answer", "is it on?")
+    recorded(lambda catalog: catalog.check_done("web1", begin=time.time(), error=away))
+    assert [each["state"] for each in told(say)[1]] == ["stopped", "unreachable", "failing"]
 
 
 def test_where_the_daemon_runs_and_nothing_is_wrong_all_is_well(say: Say, recorded: OnCatalog) -> None:
