@@ -140,4 +140,5 @@ def _row(group: dict[str, Any]) -> Sequence[screen.Cell]:
 def _say_rest(objects: int, size: int, grace: float) -> None:
     if objects:
         waits = f"{amounts.counted(objects, 'object')} of {amounts.size(size)}"
-        screen.say(f"{waits} wait for their {amounts.span(grace)} without a name", screen.QUIET)
+        wait = "waits for its" if objects == 1 else "wait for their"
+        screen.say(f"{waits} {wait} {amounts.span(grace)} without a name", screen.QUIET)
