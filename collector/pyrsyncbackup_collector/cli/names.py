@@ -60,18 +60,26 @@ def which(text: str | None) -> Which:
     return Which(host, module or None)
 
 
-def must_be_there(wanted: Which, known: Collection[tuple[str, str]], configured: Iterable[str]) -> None:
-    """Raise NotFound unless `wanted` is all, or among the `known` modules, those with snapshots."""
-    if wanted.host is not None and not any(wanted.holds(*each) for each in known):
+def must_be_there(wanted: Which, known: Collection[tuple[str, str]], configured: Collection[str] | None) -> None:
+    """Raise NotFound unless `wanted` is all, or among the `known` modules, those with snapshots, or a whole host.
+
+    Nothing is wrong with a host that is configured and has no snapshot yet.
+    """
+    if wanted.host is None or any(wanted.holds(*each) for each in known):
+        return
+    if wanted.module is not None or not any(fnmatchcase(name, wanted.host) for name in configured or ()):
         raise no_snapshot(wanted, known, configured)
 
 
-def no_snapshot(wanted: Which, known: Collection[tuple[str, str]], configured: Iterable[str]) -> NotFound:
-    """The error for names of which there is no snapshot: which one is wrong, and what was probably meant."""
+def no_snapshot(wanted: Which, known: Collection[tuple[str, str]], configured: Collection[str] | None) -> NotFound:
+    """The error for names of which there is no snapshot: which one is wrong, and what was probably meant.
+
+    `configured` is None where a second copy is all that is known: whether there is such a host it cannot say.
+    """
     host, module = wanted.host or "*", wanted.module
-    hosts = sorted({*configured, *(name for name, _ in known)})
+    hosts = sorted({*(configured or ()), *(name for name, _ in known)})
     if not any(fnmatchcase(name, host) for name in hosts):
-        return _no_host(host, module, hosts, known)
+        return _no_host(wanted, hosts, known, is_copy=configured is None)
     many = wanted.host is None or wanted.is_pattern
     cause = f"no module with snapshots matches {wanted}" if many else f"there is no snapshot of {wanted}"
     modules = sorted({name for of, name in known if fnmatchcase(of, host)})
@@ -94,13 +102,15 @@ def as_word(name: str) -> str:
     return f"'{name}'" if is_pattern(name) else name
 
 
-def _no_host(host: str, module: str | None, hosts: Collection[str], known: Iterable[tuple[str, str]]) -> NotFound:
-    what = "matches" if is_pattern(host) else "is called"
+def _no_host(wanted: Which, hosts: Collection[str], known: Iterable[tuple[str, str]], *, is_copy: bool) -> NotFound:
+    host = wanted.host or "*"
+    cause = f"no host {'matches' if is_pattern(host) else 'is called'} {printable(host)}"
     otherwise = "`pyrsyncbackup host list` shows all" if hosts else "no hosts are configured: add one in hosts.d"
-    if module is None and any(name == host for _, name in known):
-        otherwise = f"{host} is a module: write HOST/{host}, or '*/{host}' for that of all hosts"
-        return NotFound(f"no host {what} {printable(host)}", otherwise)
-    return NotFound(f"no host {what} {printable(host)}", did_you_mean(host, hosts, otherwise))
+    if is_copy:
+        cause, otherwise = f"there is no snapshot of {wanted}", f"there is {_few(hosts) or 'none'}"
+    if wanted.module is None and any(name == host for _, name in known):
+        return NotFound(cause, f"{host} is a module: write HOST/{host}, or '*/{host}' for that of all hosts")
+    return NotFound(cause, did_you_mean(host, hosts, otherwise))
 
 
 def _few(names: Collection[str], shown: int = 6) -> str:

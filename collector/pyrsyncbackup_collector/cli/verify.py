@@ -124,10 +124,8 @@ def _all_of(place: Workplace, store: Store, wanted: names.Which) -> Scope:
     there = list(store.modules())
     if any(scope.holds(*each) for each in there) or (place.source is None and _known(place, scope)):
         return scope
-    # Of a configured host without snapshots nothing is wrong.
-    if wanted.module is None and wanted.host in place.host_names:
-        return scope
-    raise names.no_snapshot(wanted, there, place.host_names)
+    names.must_be_there(wanted, there, place.host_names)
+    return scope
 
 
 def _pruned(store: Store, wanted: reference.Reference) -> NotFound | None:

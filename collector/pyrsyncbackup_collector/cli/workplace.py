@@ -259,9 +259,9 @@ class Workplace:
                 yield store, snapshot
 
     @property
-    def host_names(self) -> list[str]:
-        """The names of the configured hosts."""
-        return [host.name for host in self.fleet.hosts]
+    def host_names(self) -> list[str] | None:
+        """The names of the configured hosts; None where a second copy is read, which has hosts of its own."""
+        return [host.name for host in self.fleet.hosts] if self.source is None else None
 
     def offered(self) -> list[PeerView]:
         """The hosts that relays of this fleet offered at their last check and that nobody configured."""
@@ -274,7 +274,7 @@ class Workplace:
         """What the configured hosts offered at their last check and is ready, as (host, module)."""
         with self.catalog() as catalog:
             known = [(one.host, one.name) for one in catalog.modules() if one.state == "ready"]
-        configured = set(self.host_names)
+        configured = {host.name for host in self.fleet.hosts}
         return [each for each in known if each[0] in configured]
 
     def known_or_offered(self, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pyrsyncbackup_collector.cli.names import Which, expand, must_be_there, no_module, which
+from pyrsyncbackup_collector.cli.names import Which, expand, must_be_there, no_module, no_snapshot, which
 from pyrsyncbackup_collector.errors import NotFound, UsageError
 
 KNOWN = [("web1", "etc"), ("web1", "nginx"), ("web2", "nginx"), ("old9", "etc")]
@@ -47,9 +47,8 @@ def test_what_is_no_name_is_refused(text: str) -> None:
         ("web1/ngnix", "there is no snapshot of web1/ngnix", "did you mean web1/nginx?"),
         ("web1/mysql", "there is no snapshot of web1/mysql", "there is etc, nginx"),
         ("web*/ngnix", "no module with snapshots matches web*/ngnix", "did you mean nginx?"),
-        ("db1", "there is no snapshot of db1", "make one with `pyrsyncbackup pull db1`"),
         ("db1/etc", "there is no snapshot of db1/etc", "make one with `pyrsyncbackup pull db1/etc`"),
-        ("db*", "no module with snapshots matches db*", "make one with `pyrsyncbackup pull 'db*'`"),
+        ("db*/*", "no module with snapshots matches db*/*", "make one with `pyrsyncbackup pull 'db*/*'`"),
     ],
 )
 def test_a_mistyped_name_is_told_with_what_was_meant(text: str, cause: str, hint: str) -> None:
@@ -58,9 +57,29 @@ def test_a_mistyped_name_is_told_with_what_was_meant(text: str, cause: str, hint
     assert (caught.value.cause, caught.value.hint) == (cause, hint)
 
 
+def test_a_configured_host_without_snapshots_is_no_mistake_unless_one_is_needed() -> None:
+    must_be_there(which("db1"), KNOWN, CONFIGURED)
+    must_be_there(which("db*"), KNOWN, CONFIGURED)
+    for text, cause in (("db1", "there is no snapshot of db1"), ("db*", "no module with snapshots matches db*")):
+        assert no_snapshot(which(text), KNOWN, CONFIGURED).cause == cause
+
+
+def test_a_copy_knows_the_hosts_that_it_has_snapshots_of() -> None:
+    for text, cause, hint in (
+        ("webb1", "there is no snapshot of webb1", "did you mean web1 or web2?"),
+        ("mail/etc", "there is no snapshot of mail/etc", "there is old9, web1, web2"),
+        ("web1/mail", "there is no snapshot of web1/mail", "there is etc, nginx"),
+    ):
+        with pytest.raises(NotFound) as caught:
+            must_be_there(which(text), KNOWN, None)
+        assert (caught.value.cause, caught.value.hint) == (cause, hint)
+
+
 def test_of_nothing_nothing_is_meant() -> None:
     with pytest.raises(NotFound, match=r"no hosts are configured: add one in hosts\.d"):
         must_be_there(which("web1"), [], [])
+    with pytest.raises(NotFound, match=r"no host is called web3.*did you mean web2 or web1\?"):
+        must_be_there(which("web3"), KNOWN, [])
 
 
 def test_a_module_that_a_host_does_not_offer_is_told_with_what_was_meant() -> None:
