@@ -94,7 +94,8 @@ def _show_round(name: str, done: dict[str, Any]) -> None:
     counts = [amounts.counted(done["snapshots"], "snapshot"), amounts.counted(done["objects"], "object")]
     screen.say(f"{name}: brought {', '.join(counts)}, {amounts.size(done['size'])}; it holds {done['held']:,}")
     if done["repaired"]:
-        screen.say(f"  mended {amounts.counted(done['repaired'], 'file')} that were damaged there", screen.DOUBT)
+        were = "was" if done["repaired"] == 1 else "were"
+        screen.say(f"  mended {amounts.counted(done['repaired'], 'file')} that {were} damaged there", screen.DOUBT)
     if done["removed"]:
         removed = (
             f"{amounts.counted(done['removed'], 'snapshot')}, {amounts.counted(done['removed_objects'], 'object')}"

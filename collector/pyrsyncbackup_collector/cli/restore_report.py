@@ -36,7 +36,7 @@ def show(report: RestoreReport, ref: str, *, to_stderr: bool, as_json: bool, sen
     counts = [amounts.counted(report.counts[kind], word) for kind, word in _WORDS.items() if report.counts.get(kind)]
     others = sum(count for kind, count in report.counts.items() if kind not in _WORDS)
     counts += [amounts.counted(others, "special file")] if others else []
-    amount = f"{', '.join(counts) or 'nothing new'}, {amounts.size(report.size)}"
+    amount = f"{', '.join(counts) or ('nothing new' if report.complete else 'nothing')}, {amounts.size(report.size)}"
     say(f"restored {ref} to {printable(str(report.target))}: {amount}")
     if report.checked:
         say(f"  {amounts.counted(report.checked, 'file')} read back from the disk")

@@ -230,7 +230,8 @@ def _entry_row(entry: Entry, top: bytes) -> list[screen.Cell]:
         stat.filemode(_TYPES.get(entry.type, 0) | entry.mode),
         f"{entry.user or entry.uid}:{entry.group or entry.gid}",
         amounts.size(entry.size) if entry.type == FILE else "",
-        amounts.local(entry.mtime_s),
+        # Of a directory above those that a module names the time is not kept.
+        "-" if entry.type == DIRECTORY and not (entry.mtime_s or entry.mtime_ns) else amounts.local(entry.mtime_s),
         path,
     ]
 

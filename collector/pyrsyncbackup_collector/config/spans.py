@@ -20,6 +20,8 @@ MIDNIGHT: Final = 24 * 60
 
 _CLOCK: Final = re.compile(r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})\Z")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
+# "22-6": times without minutes, or half a date.
+_HOURS: Final = re.compile(r"[0-9]{1,2}(-[0-9]{1,2})?")
 _BETWEEN: Final = re.compile(r" ?(,|-|\.\.) ?")
 _A_MONDAY: Final = date(2001, 1, 1)
 _FORMS: Final = 'write it as "22:00-06:00", "sat,sun", "mon-fri 08:00-18:00" or "2026-12-24..2026-12-26"'
@@ -101,6 +103,8 @@ def span(value: object) -> Span:
     if not words:
         return Span(text, begin=begin, end=end)
     if len(words) > 1:
+        raise ValueError(f"{_shown(value)} is not a span of time: {_FORMS}")
+    if _HOURS.fullmatch(words[0]):
         raise ValueError(f"{_shown(value)} is not a span of time: {_FORMS}")
     if words[0][0].isdigit():
         first, last = _dates(words[0], value)

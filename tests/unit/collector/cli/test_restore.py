@@ -101,6 +101,19 @@ def test_a_second_run_says_what_is_there_already(here: Path, capsys: pytest.Capt
     assert "replaced what was there: etc/hosts" in capsys.readouterr().out
 
 
+def test_a_link_in_the_way_leaves_nothing_and_that_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "out").mkdir(mode=0o700)
+    (here / "out" / "etc").symlink_to(here)
+    run("--to", "out", code=13)
+    assert " to out: nothing, 0 B\n" in capsys.readouterr().out
+    assert not (here / "hosts").exists()
+
+
+def test_a_directory_whose_time_is_not_kept_has_none(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["ls", "web1/etc", "/"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[-2:] == ["-", "etc/"]
+
+
 def test_a_plan_is_shown_and_nothing_is_done(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--to", "out"], ["--tar", "out.tar"]):
         run("--dry-run", *words)

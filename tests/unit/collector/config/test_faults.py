@@ -104,6 +104,7 @@ MAIN_FAULTS = [
         '[policy]\nwindows = ["sat,sundae"]',
         '4: policy.windows: "sundae" is not a day of the week; did you mean "sunday"?',
     ),
+    ('[policy]\nwindows = ["22-6"]', '4: policy.windows: "22-6" is not a span of time: ' + SPANS),
     ("[policy]\nwindows = [5]", "4: policy.windows: 5 is not a span of time: " + SPANS),
     (
         '[policy]\nblackouts = ["2026-02-30"]',
