@@ -17,6 +17,7 @@ from pyrsyncbackup_collector.cli.screen import Column
 from pyrsyncbackup_collector.cli.targets import stored
 from pyrsyncbackup_collector.cli.workplace import Workplace
 from pyrsyncbackup_collector.clock import SystemClock
+from pyrsyncbackup_collector.config import retention_rules
 from pyrsyncbackup_collector.errors import UsageError
 from pyrsyncbackup_collector.store.reserve import REMOVAL, Reserve
 
@@ -44,7 +45,8 @@ def prune(
     else:
         Reserve(place.config.store).lend(place.config.catalog.parent, REMOVAL)
         _known(place, wanted)
-        document = chore.do(place, "prune", {"host": wanted.host or "", "module": wanted.module or ""})
+        rules = retention_rules(place.config)
+        document = chore.do(place, "prune", {"host": wanted.host or "", "module": wanted.module or "", "rules": rules})
     if as_json:
         screen.json(_with_times(document))
     else:

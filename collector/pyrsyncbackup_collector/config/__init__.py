@@ -2,7 +2,7 @@
 
 from pyrsyncbackup_collector.config.load import DEFAULT_FILE, load
 from pyrsyncbackup_collector.config.model import Config, CopyConfig, HostConfig, Keep, Limits, Rule, Space
-from pyrsyncbackup_collector.config.policy import Policy, effective
+from pyrsyncbackup_collector.config.policy import Policy, effective, retention_rules
 
 __all__ = [
     "DEFAULT_FILE",
@@ -16,4 +16,5 @@ __all__ = [
     "Space",
     "effective",
     "load",
+    "retention_rules",
 ]

@@ -7,6 +7,7 @@ host, so they are bounded, and none for `keep` is taken: a host that was taken o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -90,6 +91,13 @@ def effective(config: Config, host: str, module: str, hints: Hints | None = None
     if own is not None and own.bwlimit is not None:
         values["bwlimit"] = own.bwlimit
     return Policy(**values)
+
+
+def retention_rules(config: Config) -> str:
+    """All that is written of what stays, as text: two configurations with the same keep the same of the same store."""
+    keys = {"hosts", "modules", "keep", "freeze", "zone"}
+    written = (config.policy, *config.rules)
+    return json.dumps([one.model_dump(include=keys, exclude_unset=True) for one in written], sort_keys=True)
 
 
 def _written(config: Config, host: str, module: str) -> Iterator[PolicySettings]:

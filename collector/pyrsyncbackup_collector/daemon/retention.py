@@ -6,13 +6,14 @@ whose newest complete snapshot cannot be read or changed suddenly. What goes is 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pyrsyncbackup_collector import logs
-from pyrsyncbackup_collector.config import Config
+from pyrsyncbackup_collector.config import Config, retention_rules
 from pyrsyncbackup_collector.daemon import clock_guard
 from pyrsyncbackup_collector.daemon.chore import Work
 from pyrsyncbackup_collector.daemon.composition import Parts
@@ -28,6 +29,7 @@ from pyrsyncbackup_collector.errors import (
     StoreFull,
     StoreMissing,
     StoreReadOnly,
+    UsageError,
 )
 from pyrsyncbackup_collector.pull.deadline import GRACE
 from pyrsyncbackup_collector.store.log import Line
@@ -56,8 +58,14 @@ class _Done:
 def prune(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
     """Remove what no rule keeps: of all modules, or of options["host"], or of its options["module"].
 
-    The document names what was removed; for one host also what was kept. Raises ClockDoubtful, CatalogMismatch.
+    With options["rules"], those of who asks, only if they are those that are in force here. The document names what was
+    removed; for one host also what was kept. Raises ClockDoubtful, CatalogMismatch, UsageError.
     """
+    if options.get("rules", retention_rules(work.config)) != retention_rules(work.config):
+        raise UsageError(
+            "nothing was pruned: the daemon goes by other rules, it read its configuration before they were changed",
+            f"`systemctl reload pyrsyncbackup`, or kill -HUP {os.getpid()}",
+        )
     parts, done = work.parts, _Done()
     host, module = options.get("host") or None, options.get("module") or None
     check_clock(parts)

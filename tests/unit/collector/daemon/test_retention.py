@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.catalog.rebuild import rebuild
-from pyrsyncbackup_collector.config import Config
+from pyrsyncbackup_collector.config import Config, retention_rules
 from pyrsyncbackup_collector.config.model import CopyConfig, HostConfig, Keep, PolicySettings
 from pyrsyncbackup_collector.copies.directory import DirectoryTarget
 from pyrsyncbackup_collector.copies.founding import found
@@ -25,6 +25,7 @@ from pyrsyncbackup_collector.errors import (
     ClockDoubtful,
     NotFound,
     SandboxUnavailable,
+    UsageError,
 )
 from pyrsyncbackup_collector.pull.cancel import Cancel
 from pyrsyncbackup_collector.pull.ledger import ModuleMemory
@@ -83,6 +84,17 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     made = Scene(tmp_path)
     yield made
     made.estate.close()
+
+
+def test_rules_that_the_daemon_did_not_read_yet_are_not_gone_against(scene: Scene) -> None:
+    for _ in range(6):
+        scene.pull()
+    asked = retention_rules(scene.config)
+    scene.policy(keep=Keep.model_validate({"daily": 2}))
+    with pytest.raises(UsageError, match="it read its configuration before they were changed"):
+        scene.chore("prune", rules=asked)
+    assert len(scene.left()) == 6
+    assert scene.chore("prune", rules=retention_rules(scene.config))["removed"] == 4
 
 
 def test_what_no_rule_keeps_is_removed_in_store_and_catalog(scene: Scene) -> None:
