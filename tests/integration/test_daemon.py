@@ -119,7 +119,8 @@ def test_checks_go_on_outside_the_windows_and_pulls_wait_but_for_requests(
         collector.settings(shut.replace('windows = ["2199-01-01"]', 'blackouts = ["2199-01-01"]'))
         collector.send(signal.SIGHUP)
         until(lambda: len(collector.snapshots("web1", "data")) == 2)
-        assert sorted(run.trigger for run in pulls_of(collector)) == ["change", "request"]
+        # A check that comes before the end of that pull finds it changed once more.
+        assert {run.trigger for run in pulls_of(collector)} == {"change", "request"}
 
 
 def test_the_daemon_says_how_many_workers_it_has(collector: RunningCollector) -> None:

@@ -15,12 +15,13 @@ from tests.support.waiting import until
 
 
 class Scene:
-    """A daemon that keeps the last two, and a module with one file."""
+    """A daemon that keeps the last two and pulls when it is asked to alone, and a module with one file."""
 
     def __init__(self, base: Path, agent: RunningAgent) -> None:
         self.file = base / "data" / "a"
         self.file.parent.mkdir()
-        self.collector = RunningCollector(base / "collector", '[policy]\ncheck = "1h"\nkeep = { last = 2 }\n')
+        policy = '[policy]\ncheck = "1h"\nkeep = { last = 2 }\nwindows = ["2199-01-01"]\n'
+        self.collector = RunningCollector(base / "collector", policy)
         agent.module("data", self.file.parent)
         self.collector.host("web1", agent, 'modules = { include = ["data"] }')
         self.collector.start()
