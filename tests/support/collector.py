@@ -129,8 +129,8 @@ class RunningCollector:
 
     def events(self, event: str | None = None, **fields: object) -> list[Mapping[str, Any]]:
         """Log lines with this event and these fields."""
+        # The last one may be there in part.
         lines = self.log.splitlines(keepends=True)
-        # The last one may be on its way.
         found = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}\n")]
         return [
             line
