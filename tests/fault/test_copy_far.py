@@ -156,9 +156,10 @@ def test_a_directory_that_is_missing_there_is_not_made(server, estate, tmp_path)
 
 
 @pytest.mark.skipif(not shutil.which("rrsync"), reason="rrsync is not installed")
-def test_a_directory_that_rrsync_does_not_find_is_told_as_missing(server, estate, tmp_path):
+@pytest.mark.parametrize("rrsync", ["rrsync", "rrsync -no-lock"])
+def test_a_directory_that_rrsync_does_not_find_is_told_as_missing(server, estate, tmp_path, rrsync):
     allowed = server.authorized_keys.read_text()
-    server.authorized_keys.write_text(f'command="rrsync {tmp_path}/copy",restrict {allowed}')
+    server.authorized_keys.write_text(f'command="{rrsync} {tmp_path}/copy",restrict {allowed}')
     target = copies.over_ssh(tmp_path / "copy", server, path="/")
     (tmp_path / "copy").rmdir()
     try:

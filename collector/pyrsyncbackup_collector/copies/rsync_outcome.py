@@ -29,6 +29,10 @@ _NONE: Final = "there is no rsync on it"
 _FULL: Final = "no space left"
 _DENIED: Final = "its file system does not let us"
 _MISSING: Final = "there is no such directory"
+# What rrsync says of its own directory, and, with this mark put to it, of what was asked for.
+_NOT_THERE: Final = "rrsync finds nothing: "
+_RRSYNC_MISSES: Final = (_NOT_THERE, "FileNotFoundError: [Errno 2]", "Restricted directory does not exist")
+_RRSYNC: Final = re.compile(r"(?=.*rrsync error: .*No such file or directory$)")
 # What a line says, what it means, and as which error; the first that fits counts.
 _SIGNS: Final = (
     (("Host key verification failed", "REMOTE HOST IDENTIFICATION"), CopyRefused, _KEY),
@@ -36,12 +40,7 @@ _SIGNS: Final = (
     (("command not found", "rsync: not found"), CopyRefused, _NONE),
     (("(28)", "(122)"), CopyFull, _FULL),
     (("(13)", "(1)", "(30)"), CopyRefused, _DENIED),
-    # Last what rrsync says: of what was asked for, and of its own directory.
-    (
-        ("No such file or directory (2)", "No such file or directory\n", "FileNotFoundError: [Errno 2]"),
-        CopyMissing,
-        _MISSING,
-    ),
+    (("No such file or directory (2)", *_RRSYNC_MISSES), CopyMissing, _MISSING),
 )
 _HINTS: Final = {
     _KEY: "compare what `ssh-keyscan` shows with the machine's own key, then add the line to {known_hosts}",
@@ -64,7 +63,7 @@ def failure(where: str, ended: Ended, key: str, known_hosts: str) -> CopyError:
     telling = [line for line in lines if not _ECHO.match(line)]
     said = printable(" / ".join((telling or lines)[-3:])[:500])
     for signs, kind, meaning in _SIGNS:
-        if any(sign in f"{line}\n" for sign in signs for line in telling):
+        if any(sign in _RRSYNC.sub(_NOT_THERE, line, 1) for sign in signs for line in telling):
             hint = _HINTS[meaning].format(key=key, known_hosts=known_hosts)
             return kind(f"{where}: {meaning}: {said}", hint)
     return CopyUnreachable(
