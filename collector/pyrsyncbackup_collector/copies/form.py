@@ -37,9 +37,8 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     @classmethod
     def of(cls, snapshot: Snapshot) -> Held:
         """That of the source."""
-        kind = "delta" if snapshot.base else "full"
         complete = snapshot.state == COMPLETE
-        return cls(snapshot.sequence, snapshot.name, kind, snapshot.time, complete, snapshot.base or "")
+        return cls(snapshot.sequence, snapshot.name, snapshot.kind, snapshot.time, complete, snapshot.base or "")
 
     @property
     def file_name(self) -> str:
@@ -200,7 +199,7 @@ def object_file(name: str) -> str:
 
 def manifest_file(recorded: Recorded | Held, host: str, module: str) -> str:
     """Where a manifest is."""
-    return module_file(host, module, f"{recorded.name}.{recorded.kind}.zst")
+    return module_file(host, module, recorded.file_name)
 
 
 def decode_format(data: bytes | None, where: str) -> layout.Format:

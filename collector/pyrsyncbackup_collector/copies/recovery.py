@@ -211,7 +211,7 @@ class Recovery:
         return self._place / layout.OBJECTS / digest[:2] / f"{layout.TEMPORARY}{digest}"
 
     def _manifest(self, directory: Path, recorded: Recorded) -> None:
-        name = f"{recorded.name}.{recorded.kind}.zst"
+        name = recorded.file_name
         source = layout.module_directory(self._copy.path, recorded.host, recorded.module) / name
         with self._copy.manifest(recorded, verify=True):
             data = source.read_bytes()

@@ -249,11 +249,10 @@ class Replication:
         for one in good:
             snapshot = one.snapshot
             directory = layout.module_directory(self._store.path, snapshot.host, snapshot.module)
-            kind = "delta" if snapshot.base else "full"
-            stems = {f"{snapshot.name}.{kind}.zst"} | ({f"{snapshot.base}.full.zst"} if snapshot.base else set())
+            base = snapshot.base
+            stems = [f"{snapshot.name}.{snapshot.kind}.zst", *([f"{base}.full.zst"] if base else [])]
             names |= {form.module_file(snapshot.host, snapshot.module, stem): directory / stem for stem in stems}
             module = state.of(snapshot.host, snapshot.module)
-            base = snapshot.base
             is_known = (snapshot.host, snapshot.module, base) in own or base in module.hidden
             if base and not is_known and not module.holds(base):
                 module.hidden.append(base)

@@ -115,7 +115,7 @@ def _prune_batch(
     with ExitStack() as held:
         free: list[Recorded] = []
         for recorded in batch:
-            alone = held.enter_context(_alone(ground.directory / file_name(recorded)))
+            alone = held.enter_context(_alone(ground.directory / recorded.file_name))
             (free if alone else done.locked).append(recorded)
         if not free:
             return content
@@ -124,7 +124,7 @@ def _prune_batch(
         for recorded in free:
             ground.step("unlink")
             if recorded.kind == "delta":
-                path = ground.directory / file_name(recorded)
+                path = ground.directory / recorded.file_name
                 with translated(path):
                     path.unlink(missing_ok=True)
                 done.files += 1
@@ -171,11 +171,6 @@ def note(ground: Ground, op: Operation, sequence: int, why: str, time_s: int = 0
     with_room(ground.reserve, lambda: ground.log.seal(after))
 
 
-def file_name(recorded: Recorded) -> str:
-    """The name of a manifest's file in its module's directory."""
-    return f"{recorded.name}.{recorded.kind}.zst"
-
-
 def _needed(ground: Ground, content: LogContent) -> tuple[dict[str, str], list[tuple[int, str]]]:
     """The bases that kept deltas name, each with one that does; and the kept deltas that cannot be read."""
     needed: dict[str, str] = {}
@@ -201,7 +196,7 @@ def _needed(ground: Ground, content: LogContent) -> tuple[dict[str, str], list[t
 
 def _strike(ground: Ground, content: LogContent, going: Sequence[Recorded], why: Mapping[int, str]) -> LogContent:
     """The lines of a prune and their head; on a full disk with room from the reserve."""
-    lines = [Line("prune", one.sequence, "", file_name(one), one.digest, reason=why[one.sequence]) for one in going]
+    lines = [Line("prune", one.sequence, "", one.file_name, one.digest, reason=why[one.sequence]) for one in going]
     if len(lines) > 1:
         ground.step("announce")
         with_room(ground.reserve, lambda: ground.log.announce(content, lines))

@@ -71,6 +71,11 @@ class Recorded:
     kind: str
     digest: str
 
+    @property
+    def file_name(self) -> str:
+        """The name in the module's directory."""
+        return f"{self.name}.{self.kind}.zst"
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -90,6 +95,11 @@ class Snapshot:
     base: str | None
     digest: str
     totals: Totals
+
+    @property
+    def kind(self) -> str:
+        """That of its manifest: "full" or "delta"."""
+        return "full" if self.base is None else "delta"
 
 
 def damaged(recorded: Recorded) -> Snapshot:

@@ -467,8 +467,7 @@ class Store:
         return found
 
     def _path(self, recorded: Recorded) -> Path:
-        directory = layout.module_directory(self.path, recorded.host, recorded.module)
-        return directory / f"{recorded.name}.{recorded.kind}.zst"
+        return layout.module_directory(self.path, recorded.host, recorded.module) / recorded.file_name
 
     def _header(self, recorded: Recorded) -> Header:
         with self._open_manifest(recorded) as reader:
@@ -533,8 +532,7 @@ def _opener(path: str, flags: int) -> int:
 
 
 def _as_recorded(snapshot: Snapshot) -> Recorded:
-    kind = "full" if snapshot.base is None else "delta"
-    return Recorded(snapshot.host, snapshot.module, snapshot.sequence, snapshot.name, kind, snapshot.digest)
+    return Recorded(snapshot.host, snapshot.module, snapshot.sequence, snapshot.name, snapshot.kind, snapshot.digest)
 
 
 def _base_of(delta: Snapshot | Recorded, base: Base) -> Recorded:
