@@ -49,8 +49,12 @@ _LEVEL: Final = 3
 _MAX_WINDOW: Final = 8 << 20
 # Two large contents at a time are what two pulls' rsync delivers; more wait for each other's blocks only.
 _HASHERS: Final = 4
-
-
+# What one read of a stream hands out at most.
+_MAX_READ: Final = 256 << 10
+# Files that one thread removes at a time: each waits for the disk, and four threads took a fifth of the time of one.
+_REMOVED: Final = 50
+# The name of an object's file in its directory.
+_REST: Final = re.compile(r"[0-9a-f]{62}")
 # Lies in the directory while drafts may.
 _WRITING: Final = "writing"
 
@@ -161,7 +165,7 @@ class ObjectStore:
         sha256 = hashlib.sha256(data).hexdigest()
         if expected and sha256 != expected():
             return Ingested(sha256, size, 0)
-        if known(sha256) and (stored := self._stored_size(sha256)):
+        if known(sha256) and (stored := self.stored_size(sha256)):
             return Ingested(sha256, size, stored)
         return Ingested(sha256, size, self._write(data, sha256))
 
@@ -193,7 +197,7 @@ class ObjectStore:
 
         def keep(data: bytes) -> tuple[bytes, int]:
             digest = hashlib.sha256(data).digest()
-            stored = written.get(digest) or (relied(digest.hex()) and self._stored_size(digest.hex()))
+            stored = written.get(digest) or (relied(digest.hex()) and self.stored_size(digest.hex()))
             written[digest] = stored = stored or self._write(data, digest.hex())
             return digest, stored
 
@@ -202,7 +206,7 @@ class ObjectStore:
             raise _changed(size, done.chunks.size)
         if expected and done.sha256 != expected():
             return Ingested(done.sha256, size, 0)
-        if known(done.sha256) and (stored := self._stored_size(done.sha256)):
+        if known(done.sha256) and (stored := self.stored_size(done.sha256)):
             # As one object, from before there were chunks: what refers to it looks for that.
             return Ingested(done.sha256, size, stored)
         lines = done.chunks.encode()
@@ -221,7 +225,7 @@ class ObjectStore:
                 os.close(file)
             stored = 0
             wrong = expected and sha256 != expected()
-            if wrong or (known(sha256) and (stored := self._stored_size(sha256))):
+            if wrong or (known(sha256) and (stored := self.stored_size(sha256))):
                 os.unlink(draft)
                 return Ingested(sha256, size, stored)
         except BaseException:
@@ -318,12 +322,7 @@ class ObjectStore:
 
     def present(self, shard: str, needed: AbstractSet[str]) -> set[str]:  # noqa: ARG002 - for those far away
         """Which objects are there whose digests begin with `shard` (two digits): at least those of `needed`."""
-        with translated(self.path / shard):
-            try:
-                names = os.listdir(self.path / shard)
-            except FileNotFoundError:
-                return set()
-        return {shard + name for name in names if len(name) == 62 and not name.strip("0123456789abcdef")}
+        return self.names(int(shard, 16))[0]
 
     def expect(self, digests: Iterable[str]) -> None:
         """Be told what will be read next, in that order; of use where objects come from far away."""
@@ -361,7 +360,9 @@ class ObjectStore:
     def stored_size(self, sha256: str) -> int:
         """Size of the file of that digest in bytes; 0 without one."""
         try:
-            return self._stored_size(sha256)
+            return os.stat(self._place(sha256)).st_size
+        except FileNotFoundError:
+            return 0
         except OSError as fault:
             raise translate(fault, self.path) from fault
 
@@ -428,13 +429,6 @@ class ObjectStore:
         os.close(os.open(self.path / _WRITING, os.O_WRONLY | os.O_CREAT, 0o600))
         self._marked = True
 
-    def _stored_size(self, sha256: str) -> int:
-        """Size of the object's file; 0 without one."""
-        try:
-            return os.stat(self._place(sha256)).st_size
-        except FileNotFoundError:
-            return 0
-
     def _publish(self, draft: str, sha256: str) -> None:
         place = self._place(sha256)
         self.gate.wait(sha256)
@@ -449,13 +443,6 @@ class ObjectStore:
             if not self._hashers:
                 self._hashers = ThreadPoolExecutor(_HASHERS, thread_name_prefix="hash")
             return self._hashers
-
-
-_MAX_READ: Final = 256 << 10
-# Files that one thread removes at a time: each waits for the disk, and four threads took a fifth of the time of one.
-_REMOVED: Final = 50
-# The name of an object's file in its directory.
-_REST: Final = re.compile(r"[0-9a-f]{62}")
 
 
 class _Verifying(io.RawIOBase):
