@@ -86,10 +86,8 @@ class LedgerTables:
         """What is remembered of the module; None if it was never pulled."""
         with self._database.reading() as raw:
             row = raw.execute(
-                "SELECT sequence, tokens, fingerprint FROM memory WHERE module_id = "
-                "(SELECT modules.id FROM modules JOIN hosts ON hosts.id = host_id "
-                "WHERE hosts.name = ? AND modules.name = ?)",
-                (host, module),
+                "SELECT sequence, tokens, fingerprint FROM memory WHERE module_id = ?",
+                (find_module(raw, host, module),),
             ).fetchone()
         return ModuleMemory(*row) if row else None
 
@@ -97,10 +95,9 @@ class LedgerTables:
         """The newest snapshot that the catalog knows; None if there is none."""
         with self._database.reading() as raw:
             row = raw.execute(
-                "SELECT sequence, snapshots.name, lower(hex(digest)) FROM snapshots WHERE module_id = "
-                "(SELECT modules.id FROM modules JOIN hosts ON hosts.id = host_id "
-                "WHERE hosts.name = ? AND modules.name = ?) ORDER BY sequence DESC LIMIT 1",
-                (host, module),
+                "SELECT sequence, name, lower(hex(digest)) FROM snapshots WHERE module_id = ? "
+                "ORDER BY sequence DESC LIMIT 1",
+                (find_module(raw, host, module),),
             ).fetchone()
         return Known(*row) if row else None
 
@@ -261,6 +258,13 @@ def host_row(raw: sqlite3.Connection, name: str) -> int:
     if found:
         return found
     return int(raw.execute("INSERT INTO hosts (name) VALUES (?) RETURNING id", (name,)).fetchone()[0])
+
+
+def find_module(raw: sqlite3.Connection, host: str, module: str) -> int | None:
+    """The number of a module; None if it is not known."""
+    query = "SELECT modules.id FROM modules JOIN hosts ON hosts.id = host_id WHERE hosts.name = ? AND modules.name = ?"
+    row = raw.execute(query, (host, module)).fetchone()
+    return int(row[0]) if row else None
 
 
 def module_row(raw: sqlite3.Connection, host: str, module: str) -> int:

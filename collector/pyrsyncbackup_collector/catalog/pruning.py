@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from pyrsyncbackup_collector.catalog.database import Database
+from pyrsyncbackup_collector.catalog.ledger import find_module
 
 # Paths put right in one transaction: some 10 ms, so that pulls and commands hardly wait.
 _CHUNK: Final = 2_000
@@ -30,10 +31,6 @@ _VERSIONS: Final = """
     FROM temp.touched JOIN versions
     ON versions.module_id = ? AND versions.path = touched.path ORDER BY versions.path, from_seq
 """
-_MODULE: Final = """
-    SELECT modules.id FROM modules JOIN hosts ON hosts.id = host_id WHERE hosts.name = ? AND modules.name = ?
-"""
-
 _FORGET_UNSOUND: Final = """
     DELETE FROM unsound WHERE module_id = ? AND name IN (
         SELECT name FROM snapshots WHERE module_id = ? AND sequence IN (SELECT sequence FROM temp.going)
@@ -56,10 +53,9 @@ class Pruning:
         by a second call, and until then the others are complete. With the newest snapshot the module's memory goes.
         """
         with self._database.reading() as raw:
-            row = raw.execute(_MODULE, (host, module)).fetchone()
-        if row is None or not sequences:
+            module_id = find_module(raw, host, module)
+        if module_id is None or not sequences:
             return 0
-        module_id = int(row[0])
         dropped, last = 0, b""
         while True:
             with self._database.writing() as raw:
@@ -74,12 +70,14 @@ class Pruning:
     def forget_module(self, host: str, module: str) -> None:
         """Take out what is known of a module, once it has no snapshots; with some, or unknown, it stays as it is."""
         with self._database.writing() as raw:
-            row = raw.execute(_MODULE, (host, module)).fetchone()
-            if row is None or raw.execute("SELECT 1 FROM snapshots WHERE module_id = ?", row).fetchone():
+            module_id = find_module(raw, host, module)
+            if module_id is None:
+                return
+            if raw.execute("SELECT 1 FROM snapshots WHERE module_id = ?", (module_id,)).fetchone():
                 return
             for table in ("memory", "versions"):
-                raw.execute(f"DELETE FROM {table} WHERE module_id = ?", row)  # noqa: S608 - of this line
-            raw.execute("DELETE FROM modules WHERE id = ?", row)
+                raw.execute(f"DELETE FROM {table} WHERE module_id = ?", (module_id,))  # noqa: S608 - of this line
+            raw.execute("DELETE FROM modules WHERE id = ?", (module_id,))
 
 
 def settled(versions: Iterable[Version], kept: Sequence[int]) -> list[tuple[int, Version]]:
