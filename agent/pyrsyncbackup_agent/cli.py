@@ -86,6 +86,10 @@ def _add_config(parser: argparse.ArgumentParser, default: object) -> None:
     )
 
 
+def _json_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
 def _complain(problems: Sequence[str], hint: str) -> None:
     for problem in problems:
         print(f"error: {printable(problem)}", file=sys.stderr)
@@ -216,10 +220,6 @@ def _about_peers(loaded: settings.Settings, found: peers.Peers) -> list[str]:
     ]
 
 
-def _peers_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
 def _peers(arguments: Arguments) -> int:
     loaded = settings.load(arguments.config)
     if not loaded.relay.enabled:
@@ -281,10 +281,6 @@ def _serve(arguments: Arguments) -> int:
     return server.serve(loaded, own, arguments.grace)
 
 
-def _identity_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
 def _identity(arguments: Arguments) -> int:
     from pyrsyncbackup_agent import identity
 
@@ -326,8 +322,8 @@ def _accept(arguments: Arguments) -> int:
 COMMANDS: tuple[Command, ...] = (
     Command("serve", "offer the modules to the collectors, until stopped", _serve, _serve_options),
     Command("modules", "show the modules of this host: ready, absent or invalid, and why", _modules, _modules_options),
-    Command("peers", "show the peers of a relay, and which of them answer now", _peers, _peers_options),
+    Command("peers", "show the peers of a relay, and which of them answer now", _peers, _json_option),
     Command("check", "check settings, module definitions, peers, rsync and directories", _check),
-    Command("identity", "show this agent's name and the fingerprint of its key", _identity, _identity_options),
+    Command("identity", "show this agent's name and the fingerprint of its key", _identity, _json_option),
     Command("accept", "trust the collector of an invitation", _accept, _accept_options),
 )

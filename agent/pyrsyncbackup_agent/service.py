@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -34,7 +35,6 @@ DAEMON_END_WAIT: Final = 10.0
 RESTORED: Final = (0, 23)
 
 _Request = TypeVar("_Request")
-_T = TypeVar("_T")
 
 
 class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
@@ -149,7 +149,7 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
             stopped = lease.ended.is_set
             if first.paths:
                 lookup = entries.Lookup(lease.tree, lease.attributes)
-                for request in _chain(first, rest):
+                for request in itertools.chain([first], rest):
                     yield from messages.listings(lookup.entries(request.paths))
             else:
                 later = next(rest, None)
@@ -168,7 +168,7 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
     ) -> Iterator[pb.HashFilesResponse]:
         """Digests of the paths in the requests, in their order."""
         with statuses(context), self._session(request_iterator, context) as (lease, first, rest):
-            for request in _chain(first, rest):
+            for request in itertools.chain([first], rest):
                 digests = entries.hash_files(lease.tree, request.paths, lease.ended.is_set)
                 yield from messages.hashes(digests)
                 if lease.ended.is_set():
@@ -181,11 +181,7 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
         with statuses(context), self._session(request_iterator, context) as (lease, first, rest):
             with lease.daemon(first.root) as daemon:
                 context.add_callback(daemon.kill)
-                feeder = threading.Thread(
-                    target=_feed, args=(daemon, first.data, rest), name="transfer input", daemon=True
-                )
-                feeder.start()
-                while data := daemon.receive():
+                for data in _passed(daemon, first.data, rest):
                     yield pb.TransferResponse(data=data)
                 if lease.ended.is_set():
                     raise lease.reason
@@ -204,11 +200,7 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
                 daemon = receiving.daemon
                 if not context.add_callback(daemon.kill):
                     return
-                feeder = threading.Thread(
-                    target=_feed, args=(daemon, first.data, request_iterator), name="restore input", daemon=True
-                )
-                feeder.start()
-                while data := daemon.receive():
+                for data in _passed(daemon, first.data, request_iterator):
                     yield pb.PushResponse(data=data)
                 done = daemon.close(DAEMON_END_WAIT)
                 directory = str(receiving.finish()) if done.code in RESTORED else ""
@@ -227,12 +219,17 @@ class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
             yield lease, first, request_iterator
 
 
-def _chain(first: _T, rest: Iterator[_T]) -> Iterator[_T]:
-    yield first
-    yield from rest
+_Requests = Iterator[pb.TransferRequest] | Iterator[pb.PushRequest]
 
 
-def _feed(daemon: Daemon, first: bytes, requests: Iterator[pb.TransferRequest] | Iterator[pb.PushRequest]) -> None:
+def _passed(daemon: Daemon, first: bytes, requests: _Requests) -> Iterator[bytes]:
+    """What the daemon sends, while it gets what the client sends."""
+    threading.Thread(target=_feed, args=(daemon, first, requests), name="rsync input", daemon=True).start()
+    while data := daemon.receive():
+        yield data
+
+
+def _feed(daemon: Daemon, first: bytes, requests: _Requests) -> None:
     """Pass what the client sends to the daemon, until either has enough."""
     try:
         if first and not daemon.send(first):
