@@ -19,7 +19,7 @@ from tests.support.orphans import command, descendants
 from tests.support.tcp import exactly
 from tests.support.waiting import until
 
-TIMEOUT = 30
+TIMEOUT = 60
 
 
 def with_config(folder: Path, text: str = "") -> str:

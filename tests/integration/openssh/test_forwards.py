@@ -214,7 +214,8 @@ def test_no_descriptors_left_is_a_failure_that_passes(connect, host, folder):
                 connect(host).close()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert len(os.listdir("/proc/self/fd")) == before
+        # Fewer, if threads of earlier tests have closed theirs meanwhile.
+        assert len(os.listdir("/proc/self/fd")) <= before
     assert len(openssh.clients()) == 1
     assert len(list(folder.iterdir())) == 1
 

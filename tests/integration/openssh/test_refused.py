@@ -31,7 +31,7 @@ def test_a_closed_port(connect, host, sshd):
 
 def test_a_port_that_says_nothing(connect, host, folder):
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        error = failure(connect, changed(host, ssh_port=mute.getsockname()[1]), timeout=0.5)
+        error = failure(connect, changed(host, ssh_port=mute.getsockname()[1]), timeout=5)
     assert type(error) is errors.HostUnreachable
     assert "ended the connection during the SSH login: no answer within" in error.cause
     assert openssh.clients() == []
@@ -43,7 +43,7 @@ def test_a_login_that_never_ends(connect, host, sshd, folder):
     sshd.options = ["AuthorizedKeysCommand /bin/sleep 1000", "AuthorizedKeysCommandUser nobody"]
     sshd.authorize()
     sshd.restart()
-    error = failure(connect, host, timeout=2)
+    error = failure(connect, host, timeout=8)
     assert type(error) is errors.HostUnreachable
     assert "SSH login" in error.cause
     assert openssh.clients() == []
