@@ -24,7 +24,8 @@ from pyrsyncbackup_collector.errors import NotFound, StoreFull
 from pyrsyncbackup_collector.fleet.hosts import Host
 from pyrsyncbackup_collector.pull import sandbox
 from pyrsyncbackup_collector.pull.send import Sent, send
-from pyrsyncbackup_collector.store.attributes import ACLS, unnamed
+from pyrsyncbackup_collector.store.acl import unnamed
+from pyrsyncbackup_collector.store.attributes import ACLS
 from pyrsyncbackup_collector.store.layout import remove_tree
 from pyrsyncbackup_collector.store.restore_report import Reason, RestoreReport, Tally
 from pyrsyncbackup_collector.store.selection import Amount

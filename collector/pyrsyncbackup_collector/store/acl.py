@@ -1,4 +1,4 @@
-"""POSIX ACLs from the kernel's form to text, as `setfacl`, GNU tar and bsdtar read them. Numbers, no names. Pure."""
+"""POSIX ACLs in the kernel's form: as text, as `setfacl`, GNU tar and bsdtar read them, and without names. Pure."""
 
 from __future__ import annotations
 
@@ -23,6 +23,18 @@ def as_text(value: bytes) -> str:
         letters = "".join(letter if rights & bit else "-" for letter, bit in (("r", 4), ("w", 2), ("x", 1)))
         lines.append(f"{_TAGS[tag]}:{whom}:{letters}")
     return ",".join(lines)
+
+
+def unnamed(value: bytes) -> bytes:
+    """`value` without what it says of single users and groups; the mask stays, so the owning group gets no more.
+
+    Whom it denied something gets what the group or all others have: where that counts is the target's mode, 0700.
+    """
+    if not is_one(value):
+        return value  # whoever sets it refuses it
+    return value[:4] + b"".join(
+        _ENTRY.pack(*entry) for entry in _ENTRY.iter_unpack(value[4:]) if entry[0] not in _WITH_ID
+    )
 
 
 def is_one(value: bytes) -> bool:

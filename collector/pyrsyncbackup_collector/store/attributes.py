@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,10 +21,6 @@ Note = Callable[[Reason, str], None]
 _SET_ID = 0o6000
 _CAPABILITY = "security.capability"
 ACLS = ("system.posix_acl_access", "system.posix_acl_default")
-# The kernel's form of an ACL: a version, then entries of kind, rights and a number, which named users and groups have.
-_ACL_HEAD = 4
-_ACL_ENTRY = struct.Struct("<HHI")
-_ACL_NAMED = (0x02, 0x08)
 # Beyond these seconds some file systems clamp in silence, so the result is looked at.
 _EVERYWHERE = range(0, 2**31)
 # Times come in steps of two seconds at worst (FAT).
@@ -87,18 +82,6 @@ def apply(handle: int | str, entry: Entry, rights: Rights, note: Note) -> None:
 def has_owner(entry: Entry) -> bool:
     """Whether owner and group are numbers that anybody can have, and not those of whoever restores it."""
     return _NO_ID not in (entry.uid, entry.gid)
-
-
-def unnamed(acl: bytes) -> bytes:
-    """`acl` without what it says of single users and groups; the mask stays, so the owning group gets no more.
-
-    Whom it denied something gets what the group or all others have: where that counts is the target's mode, 0700.
-    """
-    head, rest = acl[:_ACL_HEAD], acl[_ACL_HEAD:]
-    if len(rest) % _ACL_ENTRY.size:
-        return acl  # not one that the kernel made: whoever sets it refuses it
-    entries = (_ACL_ENTRY.unpack_from(rest, place) for place in range(0, len(rest), _ACL_ENTRY.size))
-    return head + b"".join(_ACL_ENTRY.pack(*entry) for entry in entries if entry[0] not in _ACL_NAMED)
 
 
 def fits(status: os.stat_result, handle: int | str, entry: Entry, rights: Rights) -> bool:
