@@ -150,7 +150,7 @@ def test_a_host_that_is_unknown_or_down_is_told(world: World) -> None:
     unknown = world.command("restore", "web1/site", "--to-host", "web9")
     assert unknown.returncode == 4
     assert unknown.stderr.startswith("error: no host is called web9\n")
-    assert "if it is a path, say `--to-host . web9`" in unknown.stderr
+    assert unknown.stderr.endswith("next: did you mean web1? If it is a path, say `--to-host . web9`\n")
     world.sshd.kill()
     down = world.command("restore", "web1/site", "--to-host", ".")
     assert down.returncode == 5

@@ -167,8 +167,8 @@ def test_names_contents_and_owners_in_a_snapshot_are_only_text(show, agent, tmp_
 def test_the_reason_of_a_failure_is_only_text(show, agent, code):
     status = getattr(grpc.StatusCode, code)
     agent.opening = lambda context: context.abort(status, "hook failed: " + EVIL.replace("\0", ""))
-    show("pull", "evil/data", codes=(5, 6, 7))
-    show("pull", "evil/data", "--json", codes=(5, 6, 7))
+    show("pull", "evil/data", codes=(4, 5, 6, 7))
+    show("pull", "evil/data", "--json", codes=(4, 5, 6, 7))
     show("status", codes=(14,))
     show("status", "--json", codes=(14,))
 

@@ -61,6 +61,7 @@ def connections(config):
 def test_an_accepted_invitation_is_all_that_first_contact_needs(connections, agent, data, tmp_path):
     with running(tmp_path / "sshd") as sshd:
         host = ssh_host(sshd, agent.port)
+        (sshd.folder / "user_known_hosts").write_text("")
         with pytest.raises(errors.HostKeyUnknown), connections.agent(host):
             pass
         seen = connections.inspect(host)
