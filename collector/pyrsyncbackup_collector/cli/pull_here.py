@@ -17,7 +17,7 @@ from pyrsyncbackup_collector.daemon import pull as pull_one
 from pyrsyncbackup_collector.daemon.requests import not_there
 from pyrsyncbackup_collector.discovery import Discovery, discover
 from pyrsyncbackup_collector.errors import BackupError, Cancelled
-from pyrsyncbackup_collector.pull.cancel import Cancel
+from pyrsyncbackup_collector.pull.cancel import GLANCE, Cancel
 from pyrsyncbackup_collector.pull.driver import plan_module
 from pyrsyncbackup_collector.pull.report import PlannedChange
 from pyrsyncbackup_collector.pull.task import Task
@@ -41,8 +41,10 @@ def pull_all(place: Workplace, targets: list[Target], display: PullDisplay, told
 
 
 def _finish(jobs: list[Future[None]], cancel: Cancel) -> None:
+    ended, left = set[Future[None]](), set(jobs)
     try:
-        wait(jobs, return_when=FIRST_EXCEPTION)
+        while left and not any(job.exception() for job in ended):
+            ended, left = wait(jobs, timeout=GLANCE, return_when=FIRST_EXCEPTION)
     except (KeyboardInterrupt, Cancelled) as signal:
         # What ends a session may wait for the network; a second signal must find us waiting, not in there.
         threading.Thread(target=cancel.set, name="cancel", daemon=True).start()

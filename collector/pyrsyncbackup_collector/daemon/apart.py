@@ -16,6 +16,7 @@ from pyrsyncbackup_collector.daemon.chore import Work
 from pyrsyncbackup_collector.daemon.vigil import Vigil
 from pyrsyncbackup_collector.entry import printable
 from pyrsyncbackup_collector.errors import BackupError
+from pyrsyncbackup_collector.pull.cancel import GLANCE
 
 T = TypeVar("T")
 
@@ -58,7 +59,8 @@ def run(work: Work, name: str, part: Callable[[Work], T]) -> T:
         # Not joined by the interpreter at its end.
         threading.Thread(target=contextvars.copy_context().run, args=(go,), name=name, daemon=True).start()
         try:
-            ended.wait()
+            while not ended.wait(GLANCE):
+                pass
         except BaseException:
             # Ctrl-C comes here; the part ends in its order.
             vigil.set()

@@ -5,8 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from pyrsyncbackup_collector.errors import BackupError, Cancelled
+
+# Seconds. The system may give a signal to any thread, and Python's handler runs in the main one, which does not hear of
+# it while it waits for a lock: so it waits no longer than this at a time.
+GLANCE: Final = 0.5
 
 
 class Cancel:
