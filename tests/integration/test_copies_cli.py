@@ -196,6 +196,26 @@ def test_a_copy_keeps_what_is_pinned_and_all_of_a_module_that_is_frozen(place, t
     assert held_by_disk2(place, capsys) == [1, 3]
 
 
+def test_what_is_pinned_after_a_copy_removed_it_comes_again(place, tmp_path, capsys):
+    place.configure(disk(tmp_path, more="keep = { last = 1 }"))
+    place.run("copies", "init", "disk2")
+    with estate_of(place) as estate:
+        for number in range(3):
+            estate.pull("web1", "etc", {b"etc/a": Content(b"%d" % number)})
+    assert place.run("replicate") == 0
+    assert held_by_disk2(place, capsys) == [4]
+    with estate_of(place) as estate:
+        estate.store.pin("web1", "etc", 2, "the one before the upgrade")
+    for _ in range(2):
+        assert place.run("replicate") == 0
+        assert held_by_disk2(place, capsys) == [2, 4]
+    with estate_of(place) as estate:
+        estate.pull("web1", "etc", {b"etc/a": Content(b"later")})
+    assert place.run("replicate", "--full") == 0
+    assert held_by_disk2(place, capsys) == [2, 5]
+    assert place.run("verify", "--from", "disk2") == 0
+
+
 def test_a_clock_that_jumped_removes_nothing_in_a_copy_and_keeps_nothing_from_it(place, tmp_path, capsys):
     place.configure(disk(tmp_path, more="keep = { last = 1 }"))
     place.run("copies", "init", "disk2")

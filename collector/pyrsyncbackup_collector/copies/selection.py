@@ -55,8 +55,9 @@ def _module(store: Store, host: str, module: str, state: ModuleState) -> Wanted:
     data, head = _log_at_once(layout.module_directory(store.path, host, module))
     content = parse(data)
     _must_know_what_the_copy_has(content, state)
-    committed = content.committed()
-    state.removed = [sequence for sequence in state.removed if sequence in committed]
+    committed, pins = content.committed(), content.pins()
+    # What the copy's own rules removed before it was pinned comes again.
+    state.removed = [sequence for sequence in state.removed if sequence in committed and sequence not in pins]
     has = {one.sequence for one in state.held}.union(state.removed)
     missing = [one for one in store.recorded(host, module) if one.sequence in committed.keys() - has]
     return Wanted(host, module, tuple(missing), data, head, len(data) != state.log)
