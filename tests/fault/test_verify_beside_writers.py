@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from pyrsyncbackup_collector.store import aside, verify_module
 from pyrsyncbackup_collector.store.findings import Finding
+from pyrsyncbackup_collector.store.log import ModuleLog
 from pyrsyncbackup_collector.store.store import Store
 from pyrsyncbackup_collector.store.verify import Scope, verify
 
@@ -204,3 +205,20 @@ def test_a_sound_object_that_comes_just_as_a_damaged_one_is_set_aside_stays(tmp_
     assert aside.set_aside(tmp_path, place, "object", file) is None
     assert place.read_bytes() == b"sound"
     assert list((tmp_path / "damaged").iterdir()) == []
+
+
+def test_a_line_that_comes_between_a_look_at_the_log_and_one_at_its_head_is_no_fault(
+    estate: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estate.pull("web1", "etc", {b"etc/a": Content(b"1")})
+    look, written = ModuleLog._read_head, list[str]()
+
+    def write_and_look(log: ModuleLog) -> object:
+        if not written:
+            written.append("a pin")
+            estate.store.pin("web1", "etc", 1, "why")
+        return look(log)
+
+    monkeypatch.setattr(ModuleLog, "_read_head", write_and_look)
+    assert estate.store.verify_log("web1", "etc") == []
+    assert written

@@ -274,6 +274,15 @@ class ModuleLog:
             return []
         return faults
 
+    def faults(self) -> list[str]:
+        """As `verify`, for who does not hold the module's lock: it is read again while somebody writes to it."""
+        content = self.read()
+        while faults := self.verify(content):
+            before, content = content, self.read()
+            if content == before:
+                break
+        return faults
+
     def _against(self, content: LogContent, head: Head | str | None) -> list[str]:
         faults = list(content.faults)
         if content.torn:
