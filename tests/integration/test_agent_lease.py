@@ -204,11 +204,15 @@ def test_sigterm_refuses_new_sessions_and_lets_running_ones_end(agent: RunningAg
         os.kill(agent.pid, signal.SIGTERM)
         until(lambda: "stopping" in agent.log)
 
-        def opened() -> bool:
-            with pytest.raises(grpc.RpcError) as caught:
-                next(session.stub.OpenModule(pb.OpenModuleRequest(name="other")))
-            return caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        def refused_now() -> bool:
+            opening = session.stub.OpenModule(pb.OpenModuleRequest(name="other"))
+            try:
+                next(opening)
+            except grpc.RpcError as error:
+                return error.code() == grpc.StatusCode.UNAVAILABLE
+            opening.cancel()  # it came before the word of the log was deed
+            return False
 
-        until(opened)
+        until(refused_now)
         assert session.list()
     assert agent.stop() == 0
