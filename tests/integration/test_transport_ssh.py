@@ -21,7 +21,6 @@ from pyrsyncbackup_collector.transport.invitations import invite, own_ssh_key
 from pyrsyncbackup_collector.transport.ssh_tunnel import SshTunnel
 
 from tests.support.fleet import changed, make_config, pin, ssh_host
-from tests.support.openssh import key_agent
 from tests.support.plain_agent import PlainAgent, serving
 from tests.support.sshd import make_key, running
 from tests.support.tcp import closed_port
@@ -238,14 +237,6 @@ def test_a_missing_key_names_the_file(connections, host, tmp_path):
     error = failure(connections, changed(host, ssh_key=tmp_path / "none"))
     assert type(error) is errors.SshRefused
     assert "does not exist" in error.cause
-
-
-@pytest.fixture
-def ssh_agent(tmp_path, monkeypatch):
-    path = tmp_path / "a.sock"
-    monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
-    with key_agent(path):
-        yield path
 
 
 def test_a_key_with_passphrase_needs_an_ssh_agent_and_works_with_one(connections, host, sshd, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from pyrsyncbackup_collector.transport import openssh as openssh_transport
 
 from tests.support import openssh
 from tests.support.fleet import changed
-from tests.support.openssh import TIMEOUT, answers, failure, key_agent, leads_nowhere
+from tests.support.openssh import TIMEOUT, answers, failure, leads_nowhere
 from tests.support.sshd import make_key
 from tests.support.tcp import closed_port
 from tests.support.waiting import until
@@ -131,14 +131,6 @@ def test_a_machine_without_openssh_says_what_to_install(connect, host, monkeypat
         connect(host)
     assert "sshtunnel" in caught.value.hint
     assert list(folder.iterdir()) == []
-
-
-@pytest.fixture
-def ssh_agent(tmp_path, monkeypatch):
-    path = tmp_path / "a.sock"
-    monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
-    with key_agent(path):
-        yield path
 
 
 def test_a_key_that_only_the_ssh_agent_holds(connect, host, sshd, ssh_agent):

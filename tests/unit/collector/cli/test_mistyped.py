@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pyrsyncbackup_collector import cli
 
 from tests.support.estate import Content, Estate
 
@@ -14,7 +13,7 @@ Say = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def say(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Say:
+def say(tmp_path: Path, command: Say) -> Say:
     """A store with web1/etc."""
     estate = Estate(tmp_path)
     files = (
@@ -27,14 +26,7 @@ def say(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     estate.close()
     hosts = "".join(f'[[host]]\nname = "web{number}"\n' for number in (1, 2, 3))
     (tmp_path / "collector.toml").write_text(f'store = "store"\ncatalog = "catalog.sqlite"\n{hosts}')
-    monkeypatch.setenv("PYRSYNCBACKUP_CONFIG", str(tmp_path / "collector.toml"))
-
-    def run(*words: str) -> tuple[int, str, str]:
-        code = cli.run(words)
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return run
+    return command
 
 
 @pytest.mark.parametrize(

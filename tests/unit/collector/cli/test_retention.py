@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyrsyncbackup_collector import cli
 from pyrsyncbackup_collector.store.store import Store
 
 from tests.support.estate import Content, Estate
@@ -29,7 +28,7 @@ Say = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def say(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Say:
+def say(tmp_path: Path, command: Say) -> Say:
     """Six snapshots of web1/etc, three of old9/etc, and a shrunken web1/nginx."""
     estate = Estate(tmp_path)
     begin = time.time() - 10 * DAY
@@ -42,14 +41,7 @@ def say(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
         estate.pull("web1", "nginx", files, time=begin + number * DAY)
     estate.close()
     (tmp_path / "collector.toml").write_text(CONFIG)
-    monkeypatch.setenv("PYRSYNCBACKUP_CONFIG", str(tmp_path / "collector.toml"))
-
-    def run(*words: str) -> tuple[int, str, str]:
-        code = cli.run(words)
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return run
+    return command
 
 
 def change(number: int) -> dict[bytes, Content | None]:

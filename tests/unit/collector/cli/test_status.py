@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyrsyncbackup_collector import cli
 from pyrsyncbackup_collector.catalog import Catalog
 from pyrsyncbackup_collector.errors import BackupError, HostUnreachable
 
@@ -31,21 +30,14 @@ OnCatalog = Callable[[Callable[[Catalog], None]], None]
 
 
 @pytest.fixture
-def say(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Say:
+def say(tmp_path: Path, command: Say) -> Say:
     """A store with one module, pulled now, of one configured host."""
     estate = Estate(tmp_path)
     estate.pull("web1", "etc", {b"etc/hosts": Content(b"127.0.0.1")}, time=time.time())
     estate.catalog.check_done("web1", begin=time.time())
     estate.close()
     (tmp_path / "collector.toml").write_text(CONFIG + HOST)
-    monkeypatch.setenv("PYRSYNCBACKUP_CONFIG", str(tmp_path / "collector.toml"))
-
-    def run(*words: str) -> tuple[int, str, str]:
-        code = cli.run(words)
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return run
+    return command
 
 
 @pytest.fixture
