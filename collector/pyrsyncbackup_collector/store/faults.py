@@ -9,7 +9,10 @@ from types import TracebackType
 
 from pyrsyncbackup_collector.errors import StoreError, StoreFull, StoreMissing, StoreReadOnly
 
-NOT_MOUNTED = "is its file system mounted? Where there never was one, `pyrsyncbackup init DIR` makes it"
+NOT_MOUNTED = (
+    "is its file system mounted? Where it is lost, `pyrsyncbackup recover --from COPY` makes it anew; where there was "
+    "none, `pyrsyncbackup init DIR`"
+)
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENODEV, errno.ENOTCONN})
