@@ -143,7 +143,7 @@ def hashes(digests: Iterable[FileDigest]) -> Iterator[pb.HashFilesResponse]:
     for digest in digests:
         hashed = message.hashes.add(path=digest.path, sha256=digest.sha256, size=digest.size, token=digest.token)
         if digest.problem is not None:
-            hashed.error.kind = int(digest.problem.kind)  # type: ignore[assignment]
+            hashed.error.kind = int(digest.problem.kind)  # type: ignore[assignment] # our names for the same numbers
             hashed.error.message = digest.problem.message
         size += len(digest.path) + _DIGEST_BYTES
         read += digest.size

@@ -29,7 +29,7 @@ CONNECTED = (("connected", "1"),)
 log = structlog.get_logger(__name__)
 
 
-class RelayService(stubs.RelayServiceServicer):  # type: ignore[misc]
+class RelayService(stubs.RelayServiceServicer):  # type: ignore[misc] # generated, without types
     """Serves `peers`, which may be replaced at any time: connections that stand are not touched by it."""
 
     def __init__(self, enabled: bool) -> None:

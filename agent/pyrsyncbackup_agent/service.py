@@ -37,7 +37,7 @@ RESTORED: Final = (0, 23)
 _Request = TypeVar("_Request")
 
 
-class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc]
+class AgentService(stubs.AgentServiceServicer):  # type: ignore[misc] # generated, without types
     """What a collector can ask."""
 
     def __init__(

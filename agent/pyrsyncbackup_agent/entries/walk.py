@@ -229,7 +229,7 @@ class Walk:
 
     def _block_above(self, level: _Level, names: list[bytes]) -> Block:
         node = level.node
-        assert node is not None  # noqa: S101
+        assert node is not None  # noqa: S101 - called for a level that has one
         block: Block = []
         facts: list[object] = [level.prefix]
         for name in names:

@@ -151,7 +151,7 @@ def _logged_in(
     return transport
 
 
-class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
+class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc] # a library without types
     """sshtunnel with our connection, which others share, and our forwarding."""
 
     is_alive: bool
@@ -202,7 +202,7 @@ class _Forwarder(sshtunnel.SSHTunnelForwarder):  # type: ignore[misc]
         return Handler
 
 
-class _Server(sshtunnel._ThreadingStreamForwardServer):  # type: ignore[misc]
+class _Server(sshtunnel._ThreadingStreamForwardServer):  # type: ignore[misc] # a library without types
     """The listening side; what goes wrong in a connection is told by its handler, not on stderr."""
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -211,7 +211,7 @@ class _Server(sshtunnel._ThreadingStreamForwardServer):  # type: ignore[misc]
         _LOG.exception("a forwarded connection failed")
 
 
-class _Handler(sshtunnel._ForwardHandler):  # type: ignore[misc]
+class _Handler(sshtunnel._ForwardHandler):  # type: ignore[misc] # a library without types
     """One connection through the tunnel."""
 
     tunnel: _Forwarder
