@@ -94,7 +94,8 @@ class SeekableOrSpare(io.RawIOBase):
 
     def __init__(self, first: Callable[[], io.RawIOBase], spares: Iterable[Open]) -> None:
         self._spares = spares
-        self._source: io.RawIOBase | BinaryIO
+        # Closed where neither can be opened.
+        self._source: io.RawIOBase | BinaryIO = io.BytesIO()
         self._is_spare = False
         try:
             self._source = first()
